@@ -198,6 +198,10 @@ type Model struct {
 	SizeBytes int64
 	// StopIDs are the model's own end-of-sequence ids.
 	StopIDs []int32
+	// Chat says that the model has a chat template.
+	Chat bool
+	// Default marks the model that an empty model id stands for.
+	Default bool
 	State   ModelState
 	// Problem says why the state is Unavailable and how to mend it.
 	Problem string

@@ -1,0 +1,183 @@
+package terminal
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"harmonyd/schema"
+)
+
+// generateFlags are the flags of the generate command. Pointers in the request
+// are set only where the flag was given, so that a model's defaults hold.
+type generateFlags struct {
+	system      string
+	raw, stats  bool
+	maxTokens   int
+	temperature float64
+	topP, minP  float64
+	topK        int
+	seed        int64
+	stop        []string
+}
+
+func generateCommand(c Commands, o *Options) *cobra.Command {
+	var f generateFlags
+	cmd := &cobra.Command{
+		Use:   "generate PROMPT",
+		Short: "Answer one prompt, streamed to the terminal",
+		Long: `generate asks the model once and prints the answer as it is written. Ctrl-C
+ends the answer. The prompt may be "-" for standard input.`,
+		Example: `  harmonyd generate "Why is the sky blue?"
+  harmonyd generate --temperature 0.7 --seed 1 "Write a haiku about rain"
+  git diff | harmonyd generate --system "Write a commit message for this diff." -
+  harmonyd generate --raw "def fibonacci(n):"     # no chat template`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage(fmt.Errorf("generate: got %d prompts, want one (quote it)", len(args)))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text := args[0]
+			if text == "-" {
+				b, err := io.ReadAll(os.Stdin)
+				if err != nil {
+					return fmt.Errorf("read the prompt from standard input: %w", err)
+				}
+				text = string(b)
+			}
+			p := f.params(text, func(name string) bool { return cmd.Flags().Changed(name) })
+			p.Model = o.Model
+			return generate(cmd.Context(), c, *o, p, f.stats)
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVarP(&f.system, "system", "s", "", "system message")
+	fl.BoolVar(&f.raw, "raw", false, "give the prompt to the model as it is, without the chat template")
+	fl.BoolVar(&f.stats, "stats", false, "print token counts and speeds afterwards")
+	fl.IntVarP(&f.maxTokens, "max-tokens", "n", 0, "most tokens to write; 0 means as many as the context holds")
+	fl.Float64VarP(&f.temperature, "temperature", "t", 0, "0 is the most likely answer, higher is more varied")
+	fl.Float64Var(&f.topP, "top-p", 0, "keep the most likely tokens that together reach this probability; 1 is off")
+	fl.Float64Var(&f.minP, "min-p", 0, "drop tokens less likely than this share of the best; 0 is off")
+	fl.IntVar(&f.topK, "top-k", 0, "keep this many of the most likely tokens; 0 is off")
+	fl.Int64Var(&f.seed, "seed", 0, "repeat an answer at a temperature above 0")
+	fl.StringArrayVar(&f.stop, "stop", nil, "end the answer before this `text`; may be repeated")
+	return cmd
+}
+
+// params makes the request. Given reports whether a flag was on the command
+// line.
+func (f generateFlags) params(text string, given func(string) bool) schema.GenerateParams {
+	p := schema.GenerateParams{GenerationID: "terminal", MaxTokens: f.maxTokens, Stop: f.stop}
+	switch {
+	case f.raw:
+		p.Prompt = &text
+	default:
+		if f.system != "" {
+			p.Messages = append(p.Messages, schema.Message{Role: schema.RoleSystem, Content: schema.TextContent(f.system)})
+		}
+		p.Messages = append(p.Messages, schema.Message{Role: schema.RoleUser, Content: schema.TextContent(text)})
+	}
+	none := []schema.ToolRef{}
+	p.Tools = &none
+	if given("temperature") {
+		p.Sampling.Temperature = &f.temperature
+	}
+	if given("top-p") {
+		p.Sampling.TopP = &f.topP
+	}
+	if given("min-p") {
+		p.Sampling.MinP = &f.minP
+	}
+	if given("top-k") {
+		p.Sampling.TopK = &f.topK
+	}
+	if given("seed") {
+		p.Sampling.Seed = &f.seed
+	}
+	return p
+}
+
+func generate(ctx context.Context, c Commands, o Options, p schema.GenerateParams, stats bool) error {
+	// The first Ctrl-C ends the answer; a second one ends the program as usual.
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	defer stop()
+	a, closeAgent, err := c.Agent(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer closeAgent()
+
+	bar := newProgress(c.Err, c.ErrIsTerminal, "load")
+	_, err = a.LoadModel(ctx, schema.ModelLoadParams{Model: p.Model}, bar.report)
+	bar.done()
+	if err != nil {
+		return err
+	}
+	out := &printer{w: bufio.NewWriter(c.Out)}
+	r, err := a.Generate(ctx, p, out)
+	out.end()
+	if err != nil {
+		return err
+	}
+	if out.err != nil {
+		return fmt.Errorf("write the answer: %w", out.err)
+	}
+	if stats {
+		u := r.Usage
+		fmt.Fprintf(c.Err, "%s after %d tokens; %d of %d prompt tokens cached, prefill %s, first token %s, %.1f tokens/s\n",
+			r.StopReason, u.CompletionTokens, u.CachedTokens, u.PromptTokens,
+			milliseconds(u.PrefillMS), milliseconds(u.TTFTMS), u.TokensPerSecond)
+	}
+	if r.StopReason == schema.StopCancelled {
+		return &ExitError{Code: exitInterrupted}
+	}
+	return nil
+}
+
+// exitInterrupted is what shells report for a program that SIGINT ended.
+const exitInterrupted = 130
+
+func milliseconds(ms float64) string {
+	return time.Duration(ms * float64(time.Millisecond)).Round(time.Millisecond).String()
+}
+
+// printer writes an answer as it comes. A terminal shows a token when it is
+// flushed, so every piece is.
+type printer struct {
+	w    *bufio.Writer
+	last string
+	err  error
+}
+
+// Text implements agent.Sink.
+func (p *printer) Text(_ context.Context, channel schema.Channel, text string, _ int) {
+	if channel != schema.ChannelText || text == "" || p.err != nil {
+		return
+	}
+	p.last = text
+	if _, err := p.w.WriteString(text); err != nil {
+		p.err = err
+		return
+	}
+	p.err = p.w.Flush()
+}
+
+// Status implements agent.Sink.
+func (p *printer) Status(schema.GenerateStatus) {}
+
+// end ends the last line, so that a shell's prompt starts on its own.
+func (p *printer) end() {
+	if p.err == nil && p.last != "" && !strings.HasSuffix(p.last, "\n") {
+		_ = p.w.WriteByte('\n')
+		p.err = p.w.Flush()
+	}
+}

@@ -1,0 +1,78 @@
+package terminal
+
+import (
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+func modelsCommand(c Commands, o *Options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "models",
+		Short: "List the installed models",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			m, err := c.Models(*o)
+			if err != nil {
+				return err
+			}
+			list, err := m.List(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if len(list) == 0 {
+				_, err := fmt.Fprintf(c.Out, "No model is installed in %s.\nImport one: harmonyd import FILE.gguf\n", m.Root())
+				return err
+			}
+			w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "MODEL\tFAMILY\tWEIGHTS\tCONTEXT\tSIZE")
+			for _, r := range list {
+				if r.Problem != "" {
+					fmt.Fprintf(w, "%s\tunusable: %s\n", r.ID, r.Problem)
+					continue
+				}
+				weights := r.Quantization
+				if weights == "" {
+					weights = "plain"
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", r.ID, r.Family, weights, r.ContextLength, bytesText(r.SizeBytes))
+			}
+			return w.Flush()
+		},
+	}
+}
+
+func importCommand(c Commands, o *Options) *cobra.Command {
+	var id string
+	cmd := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Convert a GGUF file into an installed model",
+		Long: `import reads a GGUF file once and writes a model folder from it: weights as
+safetensors, the tokenizer and the chat template. The GGUF file is not needed
+afterwards. Weights that are quantized as Q4_0, Q4_1 or Q8_0 keep every bit.`,
+		Example: "  harmonyd import SmolLM2-135M-Instruct.Q4_1.gguf\n  harmonyd import --id my/model FILE.gguf",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage(fmt.Errorf("import: got %d files, want one", len(args)))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m, err := c.Models(*o)
+			if err != nil {
+				return err
+			}
+			bar := newProgress(c.Err, c.ErrIsTerminal, "import")
+			got, err := m.Import(cmd.Context(), args[0], id, func(done, total int64, _ string) { bar.report(done, total) })
+			bar.done()
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.Out, "Imported %s. Try it: harmonyd generate -m %s \"Hello\"\n", got, got)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&id, "id", "", "`id` of the new model; the default is the file's name")
+	return cmd
+}

@@ -1,0 +1,68 @@
+package terminal
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+)
+
+// progress shows how far one piece of work is: a bar on a terminal, nothing
+// anywhere else, so that logs and pipes stay clean.
+type progress struct {
+	pool *mpb.Progress
+	bar  *mpb.Bar
+	what string
+}
+
+// newProgress starts a display on w. Its report may be called from any
+// goroutine, but not from several at once.
+func newProgress(w io.Writer, terminal bool, what string) *progress {
+	p := &progress{what: what}
+	if terminal {
+		p.pool = mpb.New(mpb.WithOutput(w), mpb.WithWidth(40), mpb.WithRefreshRate(100*time.Millisecond))
+	}
+	return p
+}
+
+// report sets the bar to done of total bytes.
+func (p *progress) report(done, total int64) {
+	if p.pool == nil || total <= 0 {
+		return
+	}
+	if p.bar == nil {
+		p.bar = p.pool.New(total, mpb.BarStyle().Rbound("]"),
+			mpb.PrependDecorators(decor.Name(p.what+" ")),
+			mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f"), decor.OnComplete(decor.Percentage(decor.WCSyncSpace), "  done")),
+			mpb.BarRemoveOnComplete())
+	}
+	p.bar.SetTotal(total, false)
+	p.bar.SetCurrent(done)
+}
+
+// done removes the bar, whether the work ended well or not.
+func (p *progress) done() {
+	if p.pool == nil {
+		return
+	}
+	if p.bar != nil {
+		p.bar.Abort(true)
+	}
+	p.pool.Wait()
+}
+
+// bytesText writes a size for people, such as "92.9 MB".
+func bytesText(n int64) string {
+	const k = 1000
+	switch {
+	case n >= k*k*k:
+		return fmt.Sprintf("%.1f GB", float64(n)/(k*k*k))
+	case n >= k*k:
+		return fmt.Sprintf("%.1f MB", float64(n)/(k*k))
+	case n >= k:
+		return fmt.Sprintf("%.1f kB", float64(n)/k)
+	}
+	return fmt.Sprintf("%d B", n)
+}

@@ -1,0 +1,208 @@
+// Package terminal holds the commands that a person types: generate, models,
+// import, doctor and version. It builds the command tree and its help, shows
+// progress, and prints for people. It must never run a model itself or end the
+// process: what a command needs is handed in as Commands, and what went wrong
+// comes back as an error that carries its exit code.
+//
+// Start with New.
+package terminal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"harmonyd/agent"
+	"harmonyd/schema"
+)
+
+// Exit codes of the program beyond 0.
+const (
+	ExitFailed = 1 // the command ran and failed
+	ExitUsage  = 2 // the command line makes no sense
+)
+
+// ExitError carries the exit code of a failed command. An Err of nil means
+// that everything has been said already.
+type ExitError struct {
+	Code int
+	Err  error
+}
+
+func (e *ExitError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("exit code %d", e.Code)
+	}
+	return e.Err.Error()
+}
+
+func (e *ExitError) Unwrap() error { return e.Err }
+
+// ExitCode maps what Execute returned to the exit code of the process.
+func ExitCode(err error) int {
+	var exit *ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.Code
+	}
+	return ExitFailed
+}
+
+// Commands is everything the commands need from the rest of the program.
+type Commands struct {
+	Version string
+	// Out receives what a command prints, Err its diagnostics and progress.
+	Out, Err io.Writer
+	// ErrIsTerminal says that Err is a terminal and may show progress bars.
+	ErrIsTerminal bool
+	// Serve runs the stdio server until the client is gone.
+	Serve func(ctx context.Context, o Options, s ServeOptions) error
+	// Agent opens an agent; close ends it and its engine.
+	Agent func(ctx context.Context, o Options) (a Agent, close func(), err error)
+	// Models opens the models folder.
+	Models func(o Options) (Models, error)
+	// Doctor examines the installation.
+	Doctor func(ctx context.Context, o Options) []Finding
+}
+
+// Options are the flags that all commands share.
+type Options struct {
+	// ModelsRoot is the folder of the models.
+	ModelsRoot string
+	// Model is the model that a request gets which names none.
+	Model string
+	// LogFile and LogLevel say where the log goes and how much of it.
+	LogFile, LogLevel string
+}
+
+// ServeOptions are the flags of the server.
+type ServeOptions struct {
+	// ClientProcessID is the editor's process; when it ends, so does the server.
+	ClientProcessID int
+	// WriteStall ends a connection whose client has not read for this many
+	// seconds; 0 means never.
+	WriteStallSeconds int
+}
+
+// Agent is what the generate command needs of an agent.
+type Agent interface {
+	Generate(ctx context.Context, p schema.GenerateParams, s agent.Sink) (schema.GenerateResult, error)
+	LoadModel(ctx context.Context, p schema.ModelLoadParams, report func(done, total int64)) (schema.ModelLoadResult, error)
+}
+
+// Models is what the model commands need of the models folder.
+type Models interface {
+	Root() string
+	List(ctx context.Context) ([]Model, error)
+	// Import converts a GGUF file into a model folder and returns its id.
+	Import(ctx context.Context, file, id string, progress func(done, total int64, what string)) (string, error)
+}
+
+// Model is a row of the models command.
+type Model struct {
+	ID, Family, Quantization string
+	ContextLength            int
+	SizeBytes                int64
+	// Problem says why the model cannot be used; empty means that it can.
+	Problem string
+}
+
+// Finding is one line of the doctor's report.
+type Finding struct {
+	Name   string
+	State  State
+	Detail string
+	// Mend is the command that puts it right, where there is one.
+	Mend string
+}
+
+// State grades a Finding.
+type State string
+
+// The grades.
+const (
+	OK      State = "ok"
+	Warning State = "warn"
+	Missing State = "missing"
+)
+
+// New returns the command tree.
+func New(c Commands) *cobra.Command {
+	var o Options
+	var s ServeOptions
+	root := &cobra.Command{
+		Use:   "harmonyd",
+		Short: "A language server for local language models",
+		Long: `harmonyd runs a language model on this machine and serves it to an editor.
+
+Without a command it is the server: an editor starts it as a subprocess and
+speaks JSON-RPC 2.0 on its stdin and stdout, framed as in the Language Server
+Protocol or one message a line. The other commands are for a person.`,
+		Example: `  harmonyd import SmolLM2-135M-Instruct.Q4_1.gguf   # install a model
+  harmonyd generate "Why is the sky blue?"          # try it
+  harmonyd doctor                                   # what is missing, and how to mend it
+  printf '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}\n' | harmonyd`,
+		Args:          noArguments,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       c.Version,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.Serve(cmd.Context(), o, s)
+		},
+	}
+	root.SetOut(c.Out)
+	root.SetErr(c.Err)
+	root.SetVersionTemplate("harmonyd {{.Version}}\n")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+
+	all := root.PersistentFlags()
+	all.StringVar(&o.ModelsRoot, "models", "", "`folder` of the models (environment HARMONYD_MODELS)")
+	all.StringVar(&o.LogFile, "log-file", "", "write the log to `file` instead of stderr")
+	all.StringVar(&o.LogLevel, "log-level", "warn", "least `level` to log: debug, info, warn or error")
+	root.PersistentFlags().StringVarP(&o.Model, "model", "m", "", "`id` of the model for requests that name none (environment HARMONYD_MODEL)")
+
+	own := root.Flags()
+	own.Bool("stdio", true, "serve on stdin and stdout; the default, accepted for editors that pass it")
+	own.IntVar(&s.ClientProcessID, "clientProcessId", 0, "end when the process with this `pid` ends")
+	own.IntVar(&s.WriteStallSeconds, "write-stall", 0, "give up on a client that has not read for this many `seconds`; 0 never does")
+
+	root.AddCommand(generateCommand(c, &o), modelsCommand(c, &o), importCommand(c, &o), doctorCommand(c, &o), versionCommand(c))
+	return root
+}
+
+// noArguments refuses stray words with a hint, since a mistyped command would
+// otherwise start a server that waits for ever.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := ""
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = fmt.Sprintf("; did you mean %q?", near[0])
+	}
+	return usage(fmt.Errorf("unknown command %q%s (harmonyd --help lists them)", args[0], hint))
+}
+
+func usage(err error) error { return &ExitError{Code: ExitUsage, Err: err} }
+
+func versionCommand(c Commands) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(c.Out, "harmonyd %s\n", c.Version)
+			return err
+		},
+	}
+}
+
+// IsTerminal reports whether f is a terminal.
+func IsTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
