@@ -1,0 +1,193 @@
+package schema
+
+import "encoding/json"
+
+// InitializeParams opens a connection. It is LSP's InitializeParams as far as
+// this server reads it: an LSP client's own params are valid, and what is not
+// listed here is ignored.
+type InitializeParams struct {
+	// ProcessID is the process that started the server. The server exits when
+	// that process is gone, even if the pipe stays open elsewhere.
+	ProcessID *int64 `json:"processId,omitempty" jsonschema:"minimum=0,maximum=4294967295"`
+	// ClientInfo names the client in the log.
+	ClientInfo *PeerInfo `json:"clientInfo,omitempty"`
+	// Capabilities says what the client can do.
+	Capabilities ClientCapabilities `json:"capabilities,omitzero"`
+	// Trace is the initial value of $/setTrace.
+	Trace TraceValue `json:"trace,omitempty" jsonschema:"enum=off,enum=messages,enum=compact,enum=verbose"`
+	// InitializationOptions is configuration by the client, passed on as it is.
+	InitializationOptions json.RawMessage `json:"initializationOptions,omitempty"`
+}
+
+// PeerInfo names one side of the connection.
+type PeerInfo struct {
+	// Name is the program's name.
+	Name string `json:"name"`
+	// Version is the program's version, for people to read.
+	Version string `json:"version,omitempty"`
+}
+
+// ClientCapabilities is what a client can do. Members of LSP that this server
+// has no use for are ignored.
+type ClientCapabilities struct {
+	// Harmonyd holds the capabilities that are this protocol's own.
+	Harmonyd *ClientHarmonyd `json:"harmonyd,omitempty"`
+}
+
+// ClientHarmonyd is the client's part of this protocol's capabilities.
+type ClientHarmonyd struct {
+	// ProtocolVersion is the newest version that the client speaks.
+	ProtocolVersion int `json:"protocolVersion,omitempty" jsonschema:"minimum=1,maximum=1000000"`
+}
+
+// InitializeResult answers initialize.
+type InitializeResult struct {
+	// Capabilities says what the server can do.
+	Capabilities ServerCapabilities `json:"capabilities"`
+	// ServerInfo names the server.
+	ServerInfo PeerInfo `json:"serverInfo"`
+	// ProtocolVersion is the version of this connection: the client's where the
+	// server has it, else the server's newest.
+	ProtocolVersion int `json:"protocolVersion"`
+	// Limits bounds what the client may send.
+	Limits Limits `json:"limits"`
+}
+
+// ServerCapabilities is what the server can do, as LSP names it, plus one
+// member for all that is this protocol's own.
+type ServerCapabilities struct {
+	// Harmonyd holds the capabilities that are this protocol's own.
+	Harmonyd ServerHarmonyd `json:"harmonyd"`
+}
+
+// ServerHarmonyd is the server's part of this protocol's capabilities.
+type ServerHarmonyd struct {
+	// ProtocolVersion is the version of this connection.
+	ProtocolVersion int `json:"protocolVersion"`
+	// Methods lists the methods that the server takes, requests and
+	// notifications, in the order of the documentation.
+	Methods []string `json:"methods"`
+	// Notifications lists what the server may send.
+	Notifications []string `json:"notifications"`
+	// Stream is the batching policy of a request that names none.
+	Stream StreamPolicy `json:"stream"`
+}
+
+// Limits bounds what the server takes. A message beyond MaxMessageBytes or
+// MaxDepth is refused with invalid_request; a request beyond MaxInFlight or
+// MaxQueuedGenerations is refused with overloaded. The connection stays open.
+type Limits struct {
+	// MaxMessageBytes bounds the body of one message.
+	MaxMessageBytes int64 `json:"maxMessageBytes"`
+	// MaxHeaderLineBytes bounds one line of a message's header.
+	MaxHeaderLineBytes int `json:"maxHeaderLineBytes"`
+	// MaxHeaderBytes bounds a message's whole header.
+	MaxHeaderBytes int `json:"maxHeaderBytes"`
+	// MaxDepth bounds how deeply objects and arrays nest in params.
+	MaxDepth int `json:"maxDepth"`
+	// MaxIDBytes bounds the JSON text of a request id.
+	MaxIDBytes int `json:"maxIdBytes"`
+	// MaxInFlight bounds the requests that wait for their answers.
+	MaxInFlight int `json:"maxInFlight"`
+	// MaxQueuedGenerations bounds the generations that wait for the engine.
+	MaxQueuedGenerations int `json:"maxQueuedGenerations"`
+	// MaxTools bounds the number of registered tools.
+	MaxTools int `json:"maxTools"`
+	// MaxToolBytes bounds the size of all registered tools together.
+	MaxToolBytes int `json:"maxToolBytes"`
+}
+
+// DefaultLimits are the limits of a server that was started without others.
+func DefaultLimits() Limits {
+	return Limits{
+		MaxMessageBytes:      32 << 20,
+		MaxHeaderLineBytes:   8 << 10,
+		MaxHeaderBytes:       64 << 10,
+		MaxDepth:             128,
+		MaxIDBytes:           130,
+		MaxInFlight:          256,
+		MaxQueuedGenerations: 32,
+		MaxTools:             256,
+		MaxToolBytes:         2 << 20,
+	}
+}
+
+// CancelRequestParams is LSP's $/cancelRequest: the request with this id is
+// to end early. It is answered all the same, as its method says.
+type CancelRequestParams struct {
+	// ID is the id of the request, a string or an integer.
+	ID json.RawMessage `json:"id"`
+}
+
+// TraceValue says how much the server tells about its messages.
+type TraceValue string
+
+// The trace values. TraceCompact is what some clients send for messages.
+const (
+	TraceOff      TraceValue = "off"
+	TraceMessages TraceValue = "messages"
+	TraceCompact  TraceValue = "compact"
+	TraceVerbose  TraceValue = "verbose"
+)
+
+// SetTraceParams is LSP's $/setTrace.
+type SetTraceParams struct {
+	// Value is the new trace value.
+	Value TraceValue `json:"value" jsonschema:"enum=off,enum=messages,enum=compact,enum=verbose"`
+}
+
+// LogTraceParams is LSP's $/logTrace, sent for each request while trace is on.
+type LogTraceParams struct {
+	// Message is one line about one request.
+	Message string `json:"message"`
+	// Verbose holds details, sent where trace is verbose.
+	Verbose string `json:"verbose,omitempty"`
+}
+
+// MessageType is LSP's severity of a log message.
+type MessageType int
+
+// The severities.
+const (
+	MessageError   MessageType = 1
+	MessageWarning MessageType = 2
+	MessageInfo    MessageType = 3
+	MessageLog     MessageType = 4
+	MessageDebug   MessageType = 5
+)
+
+// LogMessageParams is LSP's window/logMessage: a line for the client's log.
+type LogMessageParams struct {
+	// Type is the severity.
+	Type MessageType `json:"type"`
+	// Message is the text.
+	Message string `json:"message"`
+}
+
+// ProgressToken is a token that the client chose for progress reports: a
+// string or an integer, echoed as it came.
+type ProgressToken = json.RawMessage
+
+// ProgressParams is LSP's $/progress. It is sent only for a workDoneToken that
+// a request carried.
+type ProgressParams struct {
+	// Token is the request's workDoneToken.
+	Token ProgressToken `json:"token"`
+	// Value is the report.
+	Value WorkDoneProgress `json:"value"`
+}
+
+// WorkDoneProgress is LSP's work-done progress value. Reports begin with kind
+// begin and finish with kind end.
+type WorkDoneProgress struct {
+	// Kind is begin, report or end.
+	Kind string `json:"kind" jsonschema:"enum=begin,enum=report,enum=end"`
+	// Title says what is in progress; begin only.
+	Title string `json:"title,omitempty"`
+	// Cancellable says that cancelling the request ends the work; begin only.
+	Cancellable bool `json:"cancellable,omitempty"`
+	// Message is the stage of the work.
+	Message string `json:"message,omitempty"`
+	// Percentage is between 0 and 100 and never falls.
+	Percentage *int `json:"percentage,omitempty" jsonschema:"minimum=0,maximum=100"`
+}

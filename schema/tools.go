@@ -1,0 +1,91 @@
+package schema
+
+import "encoding/json"
+
+// ToolSpec describes a tool that a model may call.
+type ToolSpec struct {
+	// Name is how the model calls the tool.
+	Name string `json:"name" jsonschema:"pattern=^[A-Za-z0-9_-]{1\\,64}$"`
+	// Title is a name for people to read.
+	Title string `json:"title,omitempty" jsonschema:"maxLength=256"`
+	// Description tells the model what the tool does.
+	Description string `json:"description,omitempty" jsonschema:"maxLength=8192"`
+	// InputSchema is the JSON Schema of the arguments, an object. Its bytes are
+	// kept as they came, in the order in which the model will read them.
+	InputSchema json.RawMessage `json:"inputSchema"`
+	// OutputSchema is the JSON Schema of a structured result.
+	OutputSchema json.RawMessage `json:"outputSchema,omitempty"`
+	// Annotations are hints about what the tool does to the world.
+	Annotations *ToolAnnotations `json:"annotations,omitempty"`
+}
+
+// ToolAnnotations are hints about a tool, not promises.
+type ToolAnnotations struct {
+	// ReadOnly says that the tool changes nothing.
+	ReadOnly bool `json:"readOnly,omitempty"`
+	// Destructive says that what the tool changes may be lost.
+	Destructive bool `json:"destructive,omitempty"`
+	// Idempotent says that a second call with the same arguments does nothing.
+	Idempotent bool `json:"idempotent,omitempty"`
+	// OpenWorld says that the tool reaches beyond this machine.
+	OpenWorld bool `json:"openWorld,omitempty"`
+}
+
+// ToolRef is a tool of one generation. On the wire it is the name of a
+// registered tool, or a whole ToolSpec.
+type ToolRef struct {
+	// Name is the name of a registered tool; empty where Spec is given.
+	Name string
+	// Spec is a tool given in place.
+	Spec *ToolSpec
+}
+
+// ToolRegisterParams registers tools for later generations. All are registered
+// or none.
+type ToolRegisterParams struct {
+	// Tools are the tools, in the order in which models will read them.
+	Tools []ToolSpec `json:"tools" jsonschema:"maxItems=256"`
+	// Replace lets a tool take the place of one with the same name.
+	Replace bool `json:"replace,omitempty"`
+}
+
+// ToolRegisterResult answers tool-register.
+type ToolRegisterResult struct {
+	// Registered are the tools of the request, in their order.
+	Registered []RegisteredTool `json:"registered"`
+	// Revision grows with each change of the set of tools.
+	Revision int64 `json:"revision"`
+}
+
+// RegisteredTool names a registered tool.
+type RegisteredTool struct {
+	// Name is the tool's name.
+	Name string `json:"name"`
+	// Digest is the SHA-256 of the tool's definition in hexadecimal.
+	Digest string `json:"digest"`
+}
+
+// ToolSource says where a tool comes from.
+type ToolSource string
+
+// The sources of tools.
+const (
+	SourceClient ToolSource = "client"
+)
+
+// ToolsListResult answers tools/list.
+type ToolsListResult struct {
+	// Tools are the tools in the order of their registration.
+	Tools []ToolInfo `json:"tools"`
+	// Revision grows with each change of the set of tools.
+	Revision int64 `json:"revision"`
+}
+
+// ToolInfo is a tool that generations may use.
+type ToolInfo struct {
+	ToolSpec
+	// Source says where the tool comes from.
+	Source ToolSource `json:"source"`
+	// Digest is the SHA-256 of the tool's definition in hexadecimal.
+	Digest string `json:"digest"`
+}
