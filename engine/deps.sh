@@ -207,10 +207,11 @@ build_mlxc() {
   cmake -S "$source" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON \
     -DMLX_C_USE_SYSTEM_MLX=ON -DMLX_C_BUILD_EXAMPLES=OFF -DMLX_DIR="$deps/mlx/mlx/share/cmake/MLX" \
     -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_INSTALL_PREFIX="$made" -DCMAKE_INSTALL_MESSAGE=NEVER \
-    -DCMAKE_INSTALL_RPATH="$origin/../../mlx/mlx/lib" -DCMAKE_SHARED_LINKER_FLAGS="$flags" \
+    -DCMAKE_INSTALL_RPATH="$origin;$origin/../../mlx/mlx/lib" -DCMAKE_SHARED_LINKER_FLAGS="$flags" \
     -DCMAKE_CXX_FLAGS="-include '$pins/format.h' -ffile-prefix-map='$root'=. -ffile-prefix-map='$source'=mlx-c"
   cmake --build "$build"
   cmake --install "$build"
+  cp "$source/LICENSE" "$made/"
 }
 
 part_mlxc() {
@@ -336,7 +337,7 @@ part_link() {
   local lib='${SRCDIR}/../../.deps/mlx-c/lib' keys
   keys="mlx $(cat "$deps/mlx/.key"), mlx-c $(cat "$deps/mlx-c/.key")"
   mlx_link "-Wl,-rpath,$lib -Wl,-rpath,$origin/../.deps/mlx-c/lib" | write_link "$root/engine/mlx/link_gen.go"
-  mlx_link "-Wl,-rpath,$origin/../lib" | write_link "$deps/dist/link_gen.go"
+  mlx_link "-Wl,-rpath,$origin/../lib/mlx-c/lib" | write_link "$deps/dist/link_gen.go"
 }
 
 mlx_link() {

@@ -1,0 +1,119 @@
+# make help lists the targets. Everything native comes from engine/deps.sh.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The packages that never meet cgo. That they build without it is a rule of the
+# architecture, so they are tested that way first.
+PURE    := ./rpc/... ./agent/... ./schema/... ./tools/... ./editors/...
+SOURCES := $(wildcard *.go agent editors engine rpc schema tools)
+CARGO   := cargo --config "$(CURDIR)/.deps/cargo.toml"
+PYTHON  := .deps/venv/bin/python
+MODEL   := SmolLM2-135M-Instruct.Q4_1
+
+FUZZTIME ?= 60s
+BENCH    ?= .
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: deps
+deps: ## fetch and build the native libraries and the default model (.deps/)
+	@engine/deps.sh
+
+.PHONY: build
+build: deps ## bin/harmonyd
+	go build -o bin/harmonyd .
+
+.PHONY: scripted
+scripted: ## bin/harmonyd-scripted: the same server with a scripted engine, no cgo
+	CGO_ENABLED=0 go build -tags scripted -o bin/harmonyd-scripted .
+
+.PHONY: demo
+demo: build ## install the default model and hold a conversation over stdio
+	@bin/harmonyd models | grep -F '$(MODEL)' >/dev/null || bin/harmonyd import '.deps/models/$(MODEL).gguf'
+	@go run ./rpc/rpctest/demo bin/harmonyd
+
+.PHONY: test
+# One phase after the other, so that the first failure is the last thing shown.
+test: deps ## everything that CI checks
+	@for phase in format vet pure race engine native fuzz; do \
+	  start=$$SECONDS; \
+	  echo "== $$phase"; \
+	  $(MAKE) "test-$$phase"; \
+	  echo "== $$phase: $$((SECONDS - start)) s"; \
+	done
+
+.PHONY: test-format
+test-format:
+	@bad=$$(gofmt -l $(SOURCES)); [[ -z $$bad ]] || { echo "gofmt: $$bad"; exit 1; }
+	@cd engine/native && cargo fmt --check
+
+.PHONY: test-vet
+test-vet:
+	go vet ./...
+	CGO_ENABLED=0 go vet -tags scripted . $(PURE)
+	go vet -tags mlxdebug ./engine/mlx/...
+
+.PHONY: test-pure
+test-pure: scripted
+	CGO_ENABLED=0 go test $(PURE)
+
+.PHONY: test-race
+test-race:
+	go test -race $(PURE) ./engine/job/...
+
+.PHONY: test-engine
+test-engine:
+	go build -o bin/harmonyd .
+	go test . ./engine/...
+	go test -tags mlxdebug ./engine/mlx/...
+
+.PHONY: test-native
+test-native:
+	cd engine/native && $(CARGO) test --release --locked --quiet
+
+.PHONY: test-fuzz
+test-fuzz:
+	@$(MAKE) fuzz FUZZTIME=2s
+
+.PHONY: fuzz
+# go test fuzzes one target of one package at a time.
+fuzz: deps ## run every fuzz target for FUZZTIME (60s) each
+	@grep -rEo '^func Fuzz[[:alnum:]_]+' --include='*_test.go' $(SOURCES) | \
+	while IFS=: read -r file func; do \
+	  name=$${func#func }; \
+	  echo "fuzz: ./$$(dirname "$$file") $$name"; \
+	  go test -run '^$$' -fuzz "^$$name\$$" -fuzztime '$(FUZZTIME)' "./$$(dirname "$$file")" </dev/null; \
+	done
+
+.PHONY: bench
+bench: deps ## all benchmarks, ten times each; BENCH is a pattern
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -count 10 ./...
+
+.PHONY: bench-wire
+bench-wire: ## the benchmarks of the protocol
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -count 10 ./rpc/...
+
+.PHONY: bench-smoke
+bench-smoke: deps ## each benchmark once, so that none of them rots
+	go test -run '^$$' -bench . -benchtime 1x ./...
+
+.PHONY: dist
+dist: deps ## dist/harmonyd-VERSION-OS-ARCH.tar.gz: the binary, its libraries, their licences
+	@engine/deps/dist.sh
+
+.PHONY: goldens
+# LD_PRELOAD: MLX then finds OpenBLAS before the slow BLAS in its wheel.
+goldens: ## write the golden files anew with the Python implementations
+	@engine/deps.sh system model venv
+	@git ls-files '*goldens.py' | while read -r script; do \
+	  echo "goldens: $$script"; \
+	  LD_PRELOAD=libopenblas.so.0 HF_HUB_OFFLINE=1 $(PYTHON) "$$script" </dev/null; \
+	done
+
+.PHONY: clean
+clean: ## remove what make built; .deps stays
+	rm -rf bin dist .bench
