@@ -1,0 +1,275 @@
+//! Constrained decoding with llguidance: which tokens may come next.
+
+use crate::guard::{deep, Failure};
+use crate::refuse;
+use crate::table::{CONTROL, PRESENT};
+use crate::tokenizer::Tokenizer;
+use llguidance::api::TopLevelGrammar;
+use llguidance::earley::SlicedBiasComputer;
+use llguidance::toktrie::{InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenizerEnv};
+use llguidance::{Matcher as Inner, ParserFactory};
+use serde_json::{json, Value};
+use std::sync::Arc;
+
+/// The longest grammar source.
+const MAX_SOURCE: usize = 4 << 20;
+/// The largest mask; the trie keeps 24 bits for an id.
+const MAX_VOCAB: usize = 1 << 22;
+/// The longest token that the trie can hold; longer ones are never allowed.
+const MAX_TOKEN: usize = 1000;
+/// How deep brackets may nest in a grammar that is not JSON.
+const MAX_DEPTH: usize = 200;
+
+/// A tokenizer's vocabulary as llguidance walks it.
+pub struct Vocabulary {
+    factory: ParserFactory,
+    size: usize,
+}
+
+/// A compiled grammar, from which matchers start.
+pub struct Grammar {
+    start: Inner,
+    size: usize,
+    eos: Vec<u32>,
+}
+
+/// One walk through a grammar.
+pub struct Matcher {
+    inner: Inner,
+    grammar: Arc<Grammar>,
+    consumed: Vec<u32>,
+}
+
+struct Env {
+    trie: TokTrie,
+    tokenizer: Arc<Tokenizer>,
+}
+
+impl TokenizerEnv for Env {
+    fn tok_trie(&self) -> &TokTrie {
+        &self.trie
+    }
+
+    fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<u32> {
+        self.trie.tokenize_with_greedy_fallback(bytes, |text| {
+            let known = |ids: &Vec<u32>| ids.iter().all(|&id| (id as usize) < self.trie.vocab_size());
+            match self.tokenizer.encode_bare(text) {
+                Ok(ids) if known(&ids) => ids,
+                _ => self.trie.greedy_tokenize(text.as_bytes()),
+            }
+        })
+    }
+}
+
+impl Vocabulary {
+    /// Builds the trie. size is the number of logits, which may exceed the
+    /// number of tokens; eos lists the tokens that end a text.
+    pub fn new(tokenizer: Arc<Tokenizer>, size: usize, eos: &[u32]) -> Result<Vocabulary, Failure> {
+        if size == 0 || size > MAX_VOCAB {
+            return Err(refuse!("vocabulary of {size} tokens, want 1 to {MAX_VOCAB}"));
+        }
+        let Some(&first) = eos.first() else {
+            return Err(refuse!("no end-of-text token"));
+        };
+        if let Some(id) = eos.iter().find(|&&id| id as usize >= size) {
+            return Err(refuse!("end-of-text token {id} outside the vocabulary of {size}"));
+        }
+        let words: Vec<Vec<u8>> = (0..size as u32).map(|id| word(&tokenizer, id, eos)).collect();
+        let trie = TokTrie::from(&TokRxInfo::new(size as u32, first), &words).with_eos_tokens(eos);
+        let env: TokEnv = Arc::new(Env { trie, tokenizer });
+        let caps = InferenceCapabilities { ff_tokens: true, ..Default::default() };
+        let mut factory = ParserFactory::new(&env, caps, &SlicedBiasComputer::general_slices())?;
+        factory.quiet();
+        factory.limits_mut().verbose_errors = false;
+        Ok(Vocabulary { factory, size })
+    }
+
+    /// Compiles a grammar of the kind json_schema, regex or lark.
+    pub fn compile(&self, kind: &str, source: &str) -> Result<Grammar, Failure> {
+        if source.len() > MAX_SOURCE {
+            return Err(refuse!("grammar of {} bytes, at most {MAX_SOURCE}", source.len()));
+        }
+        let grammar = match kind {
+            "json_schema" => TopLevelGrammar::from_json_schema(compact(source)?),
+            "regex" => TopLevelGrammar::from_regex(shallow(source)?),
+            "lark" => TopLevelGrammar::from_lark(shallow(source)?.to_owned()),
+            other => return Err(refuse!("grammar kind {other:?}, want json_schema, regex or lark")),
+        };
+        let start = deep(|| Ok(Inner::new(self.factory.create_parser(grammar))))?;
+        match start.get_error() {
+            Some(message) => Err(refuse!("{kind}: {}", brief(&message))),
+            None => Ok(Grammar {
+                start,
+                size: self.size,
+                eos: self.factory.tok_env().tok_trie().eos_tokens().to_vec(),
+            }),
+        }
+    }
+}
+
+/// The bytes that llguidance sees for a token. Control tokens carry its marker,
+/// so that no text of a grammar matches them; so do the end tokens, which some
+/// tokenizers list as ordinary ones. What is no token, or would look like a
+/// marker, is empty, and is never allowed.
+fn word(tokenizer: &Tokenizer, id: u32, eos: &[u32]) -> Vec<u8> {
+    let table = &tokenizer.table;
+    if table.flag(id, CONTROL) || eos.contains(&id) {
+        let name = tokenizer.literal(id).filter(|n| !n.is_empty() && n.len() <= MAX_TOKEN);
+        let name = name.unwrap_or_else(|| format!("<token {id}>"));
+        return [&[TokTrie::SPECIAL_TOKEN_MARKER], name.as_bytes()].concat();
+    }
+    let bytes = table.bytes(id as usize);
+    let plain = table.flag(id, PRESENT) && bytes.len() <= MAX_TOKEN;
+    if plain && !bytes.contains(&TokTrie::SPECIAL_TOKEN_MARKER) {
+        return bytes.to_vec();
+    }
+    Vec::new()
+}
+
+/// Gives a schema the white space that models write: at most a space after a
+/// comma or colon. The library's default is any amount, in which small models
+/// get lost. What the schema's own x-guidance says stays.
+fn compact(source: &str) -> Result<Value, Failure> {
+    let mut schema: Value = serde_json::from_str(source).map_err(|e| refuse!("json_schema: {e}"))?;
+    if let Some(object) = schema.as_object_mut() {
+        let options = object.entry("x-guidance").or_insert_with(|| json!({}));
+        if let Some(options) = options.as_object_mut() {
+            for (name, value) in [
+                ("whitespace_flexible", json!(false)),
+                ("item_separator", json!(", ?")),
+                ("key_separator", json!(": ?")),
+            ] {
+                options.entry(name).or_insert(value);
+            }
+        }
+    }
+    Ok(schema)
+}
+
+/// Refuses brackets that nest deep: the parsers of regexes and Lark recurse.
+fn shallow(source: &str) -> Result<&str, Failure> {
+    let mut depth = 0usize;
+    for byte in source.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Err(refuse!("grammar nests deeper than {MAX_DEPTH}"));
+        }
+    }
+    Ok(source)
+}
+
+/// Cuts what the library appends for its own debugging.
+fn brief(message: &str) -> &str {
+    let end = ["\n<non-verbose/>", "\n<state>", "\n<backtrace>"];
+    let end = end.iter().filter_map(|mark| message.find(mark)).min();
+    &message[..end.unwrap_or(message.len())]
+}
+
+impl Grammar {
+    pub fn matcher(self: &Arc<Self>) -> Matcher {
+        Matcher { inner: self.start.deep_clone(), grammar: self.clone(), consumed: Vec::new() }
+    }
+}
+
+impl Matcher {
+    fn check(&self) -> Result<(), Failure> {
+        match self.inner.get_error() {
+            Some(message) => Err(refuse!("grammar: {}", brief(&message))),
+            None => Ok(()),
+        }
+    }
+
+    fn is_eos(&self, token: u32) -> bool {
+        self.grammar.eos.contains(&token)
+    }
+
+    /// Writes one bit for each token that may come next; token i is bit i%32 of
+    /// word i/32. Once the grammar is complete, only the end tokens may.
+    pub fn mask(&mut self, words: &mut [u32]) -> Result<(), Failure> {
+        let size = self.grammar.size;
+        if words.len() != size.div_ceil(32) {
+            return Err(refuse!("mask of {} words, want {}", words.len(), size.div_ceil(32)));
+        }
+        self.check()?;
+        let mask = match self.inner.compute_mask_or_eos() {
+            Ok(mask) => mask,
+            Err(e) => return Err(refuse!("grammar: {}", brief(&e.to_string()))),
+        };
+        let bits = mask.as_slice();
+        words.copy_from_slice(&bits[..words.len()]);
+        if size % 32 != 0 {
+            words[size / 32] &= (1 << (size % 32)) - 1;
+        }
+        Ok(())
+    }
+
+    /// Goes on by one token. A token that the grammar does not allow is refused
+    /// and changes nothing.
+    pub fn consume(&mut self, token: u32) -> Result<(), Failure> {
+        self.check()?;
+        if self.inner.is_stopped() {
+            return Err(refuse!("token {token}: the grammar is complete"));
+        }
+        match self.inner.try_consume_tokens(&[token]) {
+            Ok(1) => {
+                self.consumed.push(token);
+                Ok(())
+            }
+            Ok(_) => Err(refuse!("token {token}: not allowed by the grammar")),
+            Err(e) => Err(refuse!("token {token}: {}", brief(&e.to_string()))),
+        }
+    }
+
+    /// The tokens that must come next.
+    pub fn forced(&mut self) -> Result<Vec<u32>, Failure> {
+        if self.inner.is_stopped() {
+            self.check()?;
+            return Ok(Vec::new());
+        }
+        let tokens = self.inner.compute_ff_tokens();
+        self.check()?;
+        Ok(tokens)
+    }
+
+    /// Goes back by n tokens. Also mends a matcher that is in error.
+    pub fn rollback(&mut self, n: usize) -> Result<(), Failure> {
+        if n > self.consumed.len() {
+            return Err(refuse!("rollback by {n} of {} tokens", self.consumed.len()));
+        }
+        let keep = self.consumed.len() - n;
+        // The library forgets some end tokens, so that its count is off by one.
+        let ended = self.consumed.last().is_some_and(|&t| self.is_eos(t));
+        if keep > 0 && !ended && self.inner.get_error().is_none() && self.inner.rollback(n).is_ok() {
+            self.consumed.truncate(keep);
+            return Ok(());
+        }
+        let mut fresh = self.grammar.start.deep_clone();
+        fresh.consume_tokens(&self.consumed[..keep])?;
+        self.inner = fresh;
+        self.consumed.truncate(keep);
+        Ok(())
+    }
+
+    /// Reports whether the text may end here.
+    pub fn accepting(&mut self) -> Result<bool, Failure> {
+        self.check()?;
+        Ok(self.inner.is_accepting()?)
+    }
+
+    /// Reports whether nothing may follow but an end token, or the end came.
+    pub fn stopped(&self) -> bool {
+        self.inner.is_stopped()
+    }
+
+    pub fn duplicate(&self) -> Matcher {
+        Matcher {
+            inner: self.inner.deep_clone(),
+            grammar: self.grammar.clone(),
+            consumed: self.consumed.clone(),
+        }
+    }
+}
