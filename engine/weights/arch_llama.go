@@ -1,0 +1,253 @@
+package weights
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+func init() { architectures["llama"] = llama }
+
+// llamaSizes are the numbers that the shapes follow from.
+type llamaSizes struct {
+	layers, hidden, intermediate, heads, kvHeads, headDim, vocab, context int
+}
+
+// llama describes Llama and the Mistral models that llama.cpp files under the
+// same name. Key names are those of gguf-py constants.py, config members those
+// of transformers' LlamaConfig.
+func llama(g *GGUF) (map[string]any, []role, error) {
+	if err := refuseLlamaVariants(g); err != nil {
+		return nil, nil, err
+	}
+	n, err := readLlamaSizes(g)
+	if err != nil {
+		return nil, nil, err
+	}
+	eps, err := g.positive("llama.attention.layer_norm_rms_epsilon", 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	if eps == 0 {
+		return nil, nil, g.badKey("llama.attention.layer_norm_rms_epsilon", "is missing")
+	}
+	theta, err := g.positive("llama.rope.freq_base", 10000)
+	if err != nil {
+		return nil, nil, err
+	}
+	scaling, err := llamaRopeScaling(g, n, theta)
+	if err != nil {
+		return nil, nil, err
+	}
+	attentionBias := g.tensor("blk.0.attn_q.bias") != nil
+	mlpBias := g.tensor("blk.0.ffn_gate.bias") != nil
+	tied := g.tensor("output.weight") == nil
+	config := map[string]any{
+		"architectures":           []string{"LlamaForCausalLM"},
+		"model_type":              "llama",
+		"hidden_act":              "silu",
+		"hidden_size":             n.hidden,
+		"num_hidden_layers":       n.layers,
+		"intermediate_size":       n.intermediate,
+		"num_attention_heads":     n.heads,
+		"num_key_value_heads":     n.kvHeads,
+		"head_dim":                n.headDim,
+		"vocab_size":              n.vocab,
+		"max_position_embeddings": n.context,
+		// Through float32, so that 1e-05 is written as 1e-05.
+		"rms_norm_eps":        float32(eps),
+		"rope_theta":          float32(theta),
+		"rope_scaling":        scaling,
+		"tie_word_embeddings": tied,
+		"attention_bias":      attentionBias,
+		"mlp_bias":            mlpBias,
+	}
+	return config, llamaRoles(g, n, attentionBias, mlpBias, tied), nil
+}
+
+// refuseLlamaVariants refuses files that say llama and mean a different graph.
+func refuseLlamaVariants(g *GGUF) error {
+	for _, key := range []string{"llama.expert_count", "llama.attention.sliding_window"} {
+		n, _, err := g.natural(key)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			return g.badKey(key, "is %d, which is not supported", n)
+		}
+	}
+	for _, key := range []string{"llama.logit_scale", "llama.residual_scale", "llama.embedding_scale",
+		"llama.attention.scale", "llama.attention.clamp_kqv"} {
+		if x, ok, err := lookup[float64](g, key, "a float"); err != nil {
+			return err
+		} else if ok {
+			return g.badKey(key, "is %g, which is not supported", x)
+		}
+	}
+	return nil
+}
+
+func readLlamaSizes(g *GGUF) (n llamaSizes, err error) {
+	for _, f := range []struct {
+		key  string
+		into *int
+	}{
+		{"llama.block_count", &n.layers}, {"llama.embedding_length", &n.hidden},
+		{"llama.feed_forward_length", &n.intermediate}, {"llama.attention.head_count", &n.heads},
+		{"llama.context_length", &n.context},
+	} {
+		if *f.into, err = g.size(f.key); err != nil {
+			return n, err
+		}
+	}
+	if n.layers > 10_000 {
+		return n, g.badKey("llama.block_count", "is %d, at most 10000 are read", n.layers)
+	}
+	if n.kvHeads, err = g.sizeOr("llama.attention.head_count_kv", n.heads); err != nil {
+		return n, err
+	}
+	if n.heads%n.kvHeads != 0 {
+		return n, g.badKey("llama.attention.head_count_kv", "is %d, which does not divide %d heads", n.kvHeads, n.heads)
+	}
+	const headKey = "llama.attention.key_length"
+	if n.headDim, err = g.sizeOr(headKey, n.hidden/n.heads); err != nil {
+		return n, err
+	}
+	if n.headDim < 2 || n.headDim%2 != 0 {
+		return n, g.badKey(headKey, "%d is no even head dimension", n.headDim)
+	}
+	for _, key := range []string{"llama.attention.value_length", "llama.rope.dimension_count"} {
+		d, err := g.sizeOr(key, n.headDim)
+		if err != nil {
+			return n, err
+		}
+		if d != n.headDim {
+			return n, g.badKey(key, "is %d, want the head dimension %d", d, n.headDim)
+		}
+	}
+	if n.heads > maxDim/n.headDim {
+		return n, g.badKey("llama.attention.head_count", "%d heads of %d overflow", n.heads, n.headDim)
+	}
+	embedding := g.tensor("token_embd.weight")
+	if embedding == nil {
+		return n, &FormatError{File: g.name, Tensor: "token_embd.weight", Reason: "is missing"}
+	}
+	n.vocab = embedding.Shape[0]
+	return n, nil
+}
+
+// llamaRoles lists the tensors of a model in the order of its layers.
+func llamaRoles(g *GGUF, n llamaSizes, attentionBias, mlpBias, tied bool) []role {
+	q, kv := n.heads*n.headDim, n.kvHeads*n.headDim
+	roles := []role{{"token_embd.weight", "model.embed_tokens.weight", []int{n.vocab, n.hidden}, 0}}
+	linear := func(gguf, hf string, out, in, heads int, bias bool) {
+		roles = append(roles, role{gguf + ".weight", hf + ".weight", []int{out, in}, heads})
+		if bias {
+			roles = append(roles, role{gguf + ".bias", hf + ".bias", []int{out}, heads})
+		}
+	}
+	norm := func(gguf, hf string) {
+		roles = append(roles, role{gguf + ".weight", hf + ".weight", []int{n.hidden}, 0})
+	}
+	for i := range n.layers {
+		from, to := fmt.Sprintf("blk.%d.", i), fmt.Sprintf("model.layers.%d.", i)
+		norm(from+"attn_norm", to+"input_layernorm")
+		linear(from+"attn_q", to+"self_attn.q_proj", q, n.hidden, n.heads, attentionBias)
+		linear(from+"attn_k", to+"self_attn.k_proj", kv, n.hidden, n.kvHeads, attentionBias)
+		linear(from+"attn_v", to+"self_attn.v_proj", kv, n.hidden, 0, attentionBias)
+		linear(from+"attn_output", to+"self_attn.o_proj", n.hidden, q, 0, attentionBias)
+		norm(from+"ffn_norm", to+"post_attention_layernorm")
+		linear(from+"ffn_gate", to+"mlp.gate_proj", n.intermediate, n.hidden, 0, mlpBias)
+		linear(from+"ffn_up", to+"mlp.up_proj", n.intermediate, n.hidden, 0, mlpBias)
+		linear(from+"ffn_down", to+"mlp.down_proj", n.hidden, n.intermediate, 0, mlpBias)
+	}
+	norm("output_norm", "model.norm")
+	if !tied {
+		linear("output", "lm_head", n.vocab, n.hidden, 0, false)
+	}
+	if g.tensor("rope_freqs.weight") != nil {
+		// Its content became rope_scaling.
+		roles = append(roles, role{"rope_freqs.weight", "", []int{n.headDim / 2}, 0})
+	}
+	return roles
+}
+
+// llamaRopeScaling returns the rope_scaling member, nil where there is none.
+func llamaRopeScaling(g *GGUF, n llamaSizes, theta float64) (any, error) {
+	if t := g.tensor("rope_freqs.weight"); t != nil {
+		return llama3Scaling(g, t, n, theta)
+	}
+	const typeKey, factorKey = "llama.rope.scaling.type", "llama.rope.scaling.factor"
+	kind, _, err := g.str(typeKey)
+	if err != nil {
+		return nil, err
+	}
+	legacy, err := g.positive("llama.rope.scale_linear", 1)
+	if err != nil {
+		return nil, err
+	}
+	factor, err := g.positive(factorKey, legacy)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case kind == "none" || factor == 1:
+		return nil, nil
+	case kind == "linear" || kind == "":
+		return map[string]any{"rope_type": "linear", "factor": float32(factor)}, nil
+	case kind != "yarn":
+		return nil, g.badKey(typeKey, "%s is not supported (none, linear, yarn)", quote(kind))
+	}
+	const originalKey, attentionKey = "llama.rope.scaling.original_context_length", "llama.rope.scaling.attn_factor"
+	original, err := g.size(originalKey)
+	if err != nil {
+		return nil, err
+	}
+	if x, err := g.positive(attentionKey, 1); err != nil {
+		return nil, err
+	} else if x != 1 {
+		return nil, g.badKey(attentionKey, "is %g, which is not supported", x)
+	}
+	return map[string]any{"rope_type": "yarn", "factor": float32(factor),
+		"original_max_position_embeddings": original}, nil
+}
+
+// llama3Scaling finds the parameters that Llama 3's frequency factors were made
+// from: GGUF keeps only the factors. Every released model uses the same low and
+// high frequency factor and original context, so that the largest factor is the
+// scaling factor; the result must give all the factors back.
+func llama3Scaling(g *GGUF, t *GGUFTensor, n llamaSizes, theta float64) (any, error) {
+	bad := func(format string, args ...any) error {
+		return &FormatError{File: g.name, Tensor: t.Name, Reason: fmt.Sprintf(format, args...)}
+	}
+	if t.kind.dense != F32 || len(t.Shape) != 1 || t.Shape[0] != n.headDim/2 {
+		return nil, bad("is %s %v, want F32 [%d]", t.Type(), t.Shape, n.headDim/2)
+	}
+	data := make([]byte, t.Bytes)
+	if err := g.ReadAt(t, data, 0); err != nil {
+		return nil, err
+	}
+	const low, high, original = 1.0, 4.0, 8192
+	factors := make([]float64, t.Shape[0])
+	largest := 0.0
+	for i := range factors {
+		factors[i] = float64(math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:])))
+		largest = max(largest, factors[i])
+	}
+	for i, got := range factors {
+		wavelength := 2 * math.Pi * math.Pow(theta, float64(2*i)/float64(n.headDim))
+		want := 1.0
+		switch {
+		case wavelength > original/low:
+			want = largest
+		case wavelength >= original/high:
+			smooth := (original/wavelength - low) / (high - low)
+			want = 1 / ((1-smooth)/largest + smooth)
+		}
+		if !(math.Abs(got-want) <= 1e-4*want) {
+			return nil, bad("factor %d is %g, Llama 3's rule gives %g", i, got, want)
+		}
+	}
+	return map[string]any{"rope_type": "llama3", "factor": float32(largest), "low_freq_factor": low,
+		"high_freq_factor": high, "original_max_position_embeddings": original}, nil
+}

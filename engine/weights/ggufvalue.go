@@ -1,0 +1,215 @@
+package weights
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// The value types of GGUF metadata.
+const (
+	ggufUint8 = iota
+	ggufInt8
+	ggufUint16
+	ggufInt16
+	ggufUint32
+	ggufInt32
+	ggufFloat32
+	ggufBool
+	ggufString
+	ggufArray
+	ggufUint64
+	ggufInt64
+	ggufFloat64
+)
+
+// ggufWidths holds the bytes of each fixed-size value type.
+var ggufWidths = map[uint32]int64{
+	ggufUint8: 1, ggufInt8: 1, ggufUint16: 2, ggufInt16: 2, ggufUint32: 4, ggufInt32: 4,
+	ggufFloat32: 4, ggufBool: 1, ggufUint64: 8, ggufInt64: 8, ggufFloat64: 8,
+}
+
+// value reads a value: an int64, uint64 (only above the range of int64),
+// float64, bool or string, or a slice of int64, float64, bool or string.
+func (r *ggufReader) value(kind uint32) (any, error) {
+	if kind != ggufArray {
+		return r.scalar(kind)
+	}
+	kind, err := r.u32()
+	if err != nil {
+		return nil, err
+	}
+	least, ok := ggufWidths[kind]
+	switch {
+	case kind == ggufString:
+		least = 8
+	case kind == ggufArray:
+		return nil, r.bad("is an array of arrays, which is not supported")
+	case !ok:
+		return nil, r.bad("is an array of the unknown type %d", kind)
+	}
+	n, err := r.count(maxGGUFElements-r.elements, least)
+	if err != nil {
+		return nil, err
+	}
+	r.elements += n
+	return r.array(kind, n)
+}
+
+// array reads n values of one type. The slice grows as they arrive, and is
+// typed, because a vocabulary as []any would take four times its size.
+func (r *ggufReader) array(kind uint32, n int64) (any, error) {
+	switch kind {
+	case ggufString:
+		return readArray[string](r, kind, n)
+	case ggufFloat32, ggufFloat64:
+		return readArray[float64](r, kind, n)
+	case ggufBool:
+		return readArray[bool](r, kind, n)
+	}
+	return readArray[int64](r, kind, n)
+}
+
+func readArray[T any](r *ggufReader, kind uint32, n int64) ([]T, error) {
+	var list []T
+	for i := range n {
+		v, err := r.scalar(kind)
+		if err != nil {
+			return nil, err
+		}
+		item, ok := v.(T)
+		if !ok {
+			return nil, r.bad("element %d is %v, out of range", i, v)
+		}
+		list = append(list, item)
+	}
+	return list, nil
+}
+
+// scalar reads one value that is not an array.
+func (r *ggufReader) scalar(kind uint32) (any, error) {
+	if kind == ggufString {
+		return r.str(maxGGUFString)
+	}
+	width, ok := ggufWidths[kind]
+	if !ok {
+		return nil, r.bad("has the unknown type %d", kind)
+	}
+	p, err := r.bytes(width)
+	if err != nil {
+		return nil, err
+	}
+	var raw [8]byte
+	copy(raw[:], p)
+	u := binary.LittleEndian.Uint64(raw[:])
+	switch kind {
+	case ggufInt8:
+		return int64(int8(u)), nil
+	case ggufInt16:
+		return int64(int16(u)), nil
+	case ggufInt32:
+		return int64(int32(u)), nil
+	case ggufFloat32:
+		return float64(math.Float32frombits(uint32(u))), nil
+	case ggufFloat64:
+		return math.Float64frombits(u), nil
+	case ggufBool:
+		if u > 1 {
+			return nil, r.bad("bool is %d", u)
+		}
+		return u == 1, nil
+	case ggufUint64:
+		if u > math.MaxInt64 {
+			return u, nil
+		}
+	}
+	return int64(u), nil
+}
+
+// badKey makes the error for a key with a value that cannot be used.
+func (g *GGUF) badKey(key, format string, args ...any) error {
+	return &FormatError{File: g.name, Field: "key " + quote(key), Reason: fmt.Sprintf(format, args...)}
+}
+
+// lookup returns the value of a key as a T. The bool says whether it is there.
+func lookup[T any](g *GGUF, key, want string) (T, bool, error) {
+	value, ok := g.values[key]
+	if !ok {
+		return *new(T), false, nil
+	}
+	t, ok := value.(T)
+	if !ok {
+		return t, false, g.badKey(key, "is %s, want %s", describe(value), want)
+	}
+	return t, true, nil
+}
+
+// describe names the type of a metadata value for a message.
+func describe(value any) string {
+	switch v := value.(type) {
+	case string:
+		return "a string"
+	case bool:
+		return "a bool"
+	case float64:
+		return "a float"
+	case int64, uint64:
+		return fmt.Sprintf("the integer %d", v)
+	}
+	return "an array"
+}
+
+// natural returns an integer of any width that is at least 0.
+func (g *GGUF) natural(key string) (int64, bool, error) {
+	n, ok, err := lookup[int64](g, key, "an integer below 2^63")
+	if err == nil && n < 0 {
+		return 0, false, g.badKey(key, "is %d, want at least 0", n)
+	}
+	return n, ok, err
+}
+
+// size returns an integer that must be there and from 1 to what MLX can index.
+func (g *GGUF) size(key string) (int, error) {
+	n, ok, err := g.natural(key)
+	switch {
+	case err != nil:
+		return 0, err
+	case !ok:
+		return 0, g.badKey(key, "is missing")
+	case n < 1 || n > maxDim:
+		return 0, g.badKey(key, "is %d, want 1 to %d", n, maxDim)
+	}
+	return int(n), nil
+}
+
+// sizeOr is size with a default.
+func (g *GGUF) sizeOr(key string, absent int) (int, error) {
+	if _, ok := g.values[key]; !ok {
+		return absent, nil
+	}
+	return g.size(key)
+}
+
+// positive returns a finite float greater than 0, or absent if it is not there.
+func (g *GGUF) positive(key string, absent float64) (float64, error) {
+	x, ok, err := lookup[float64](g, key, "a float")
+	switch {
+	case err != nil:
+		return 0, err
+	case !ok:
+		return absent, nil
+	case !(x > 0) || math.IsInf(x, 0):
+		return 0, g.badKey(key, "is %g, want a positive number", x)
+	}
+	return x, nil
+}
+
+func (g *GGUF) str(key string) (string, bool, error) { return lookup[string](g, key, "a string") }
+
+func (g *GGUF) boolOr(key string, absent bool) (bool, error) {
+	b, ok, err := lookup[bool](g, key, "a bool")
+	if err != nil || !ok {
+		return absent, err
+	}
+	return b, nil
+}
