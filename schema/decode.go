@@ -36,6 +36,10 @@ func Decode(data []byte, v any) error {
 // A wireForm is a type with a form on the wire that its Go kind does not tell.
 type wireForm interface{ wire(*decoder) }
 
+// ruled is a type with rules between its members. It returns the first that is
+// broken.
+type ruled interface{ broken() string }
+
 // decoder walks sound JSON once, from left to right. After a failure it skips
 // the value that failed and goes on, so that one answer names all places.
 type decoder struct {
@@ -222,7 +226,7 @@ func (d *decoder) object(v reflect.Value) {
 	d.accept('{')
 	fields := fieldsOf(v.Type())
 	var seen uint64
-	outer := len(d.path)
+	outer, before := len(d.path), len(d.errs)
 	for !d.accept('}') && d.pos < len(d.data) {
 		name := d.skip()
 		d.accept(':')
@@ -243,6 +247,11 @@ func (d *decoder) object(v reflect.Value) {
 			d.path = append(append(d.path, '/'), fields[i].name...)
 			d.fail("missing")
 			d.path = d.path[:outer]
+		}
+	}
+	if r, ok := v.Addr().Interface().(ruled); ok && len(d.errs) == before {
+		if problem := r.broken(); problem != "" {
+			d.fail("%s", problem)
 		}
 	}
 }

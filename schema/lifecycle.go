@@ -140,8 +140,6 @@ type SetTraceParams struct {
 type LogTraceParams struct {
 	// Message is one line about one request.
 	Message string `json:"message"`
-	// Verbose holds details, sent where trace is verbose.
-	Verbose string `json:"verbose,omitempty"`
 }
 
 // MessageType is LSP's severity of a log message.
@@ -164,9 +162,9 @@ type LogMessageParams struct {
 	Message string `json:"message"`
 }
 
-// ProgressToken is a token that the client chose for progress reports: a
-// string or an integer, echoed as it came.
-type ProgressToken = json.RawMessage
+// ProgressToken is a token that the client chose for progress reports: the
+// JSON text of a string or an integer, echoed as it came.
+type ProgressToken json.RawMessage
 
 // ProgressParams is LSP's $/progress. It is sent only for a workDoneToken that
 // a request carried.

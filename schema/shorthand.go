@@ -1,9 +1,6 @@
 package schema
 
-import (
-	"bytes"
-	"encoding/json"
-)
+import "bytes"
 
 // The types of this file have a short form on the wire. Each implements
 // decoder.wire for Decode; encoding/json comes to the same code through
@@ -37,9 +34,9 @@ func (t *ToolRef) wire(d *decoder) {
 // MarshalJSON is the inverse of UnmarshalJSON.
 func (t ToolRef) MarshalJSON() ([]byte, error) {
 	if t.Spec != nil {
-		return marshal(t.Spec)
+		return Encode(t.Spec)
 	}
-	return marshal(t.Name)
+	return Encode(t.Name)
 }
 
 // UnmarshalJSON decodes auto, required, none or an object with a name.
@@ -61,10 +58,10 @@ func (t *ToolChoice) wire(d *decoder) {
 // MarshalJSON is the inverse of UnmarshalJSON.
 func (t ToolChoice) MarshalJSON() ([]byte, error) {
 	if t.Mode != "" {
-		return marshal(t.Mode)
+		return Encode(t.Mode)
 	}
 	type plain ToolChoice
-	return marshal(plain(t))
+	return Encode(plain(t))
 }
 
 // UnmarshalJSON decodes false or an object.
@@ -86,16 +83,77 @@ func (s StreamPolicy) MarshalJSON() ([]byte, error) {
 		return []byte("false"), nil
 	}
 	type plain StreamPolicy
-	return marshal(plain(s))
+	return Encode(plain(s))
 }
 
-// marshal is json.Marshal without the escapes that HTML needs.
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
+// UnmarshalJSON takes a string or an integer.
+func (t *ProgressToken) UnmarshalJSON(data []byte) error { return Decode(data, t) }
+
+func (t *ProgressToken) wire(d *decoder) {
+	if !d.expect(`"0`, "a string or an integer") {
+		return
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	if *t = bytes.Clone(d.skip()); (*t)[0] != '"' && bytes.ContainsAny(*t, ".eE") {
+		d.fail("got %s, want a string or an integer", clip(string(*t)))
+	}
+}
+
+// MarshalJSON is the inverse of UnmarshalJSON.
+func (t ProgressToken) MarshalJSON() ([]byte, error) {
+	if len(t) == 0 {
+		return []byte("null"), nil
+	}
+	return t, nil
+}
+
+// Rules that no single member tells. Decode asks for them once a value is
+// decoded.
+
+func (p *GenerateParams) broken() string {
+	if (len(p.Messages) > 0) == (p.Prompt != nil) {
+		return "give exactly one of messages and prompt, not empty"
+	}
+	return ""
+}
+
+func (p *TokensCountParams) broken() string {
+	if (len(p.Messages) > 0) == (p.Text != nil) {
+		return "give exactly one of messages and text, not empty"
+	}
+	return ""
+}
+
+func (p *CancelParams) broken() string {
+	if (p.GenerationID != "") == p.All {
+		return "give exactly one of generationId and all:true"
+	}
+	return ""
+}
+
+func (f *ResponseFormat) broken() string {
+	switch f.Type {
+	case FormatJSONSchema:
+		if f.Schema == nil {
+			return "type json_schema needs schema"
+		}
+	case FormatRegex, FormatLark:
+		if f.Source == "" {
+			return "type " + string(f.Type) + " needs source"
+		}
+	}
+	return ""
+}
+
+func (t *ToolCall) broken() string {
+	if len(t.Arguments) == 0 || t.Arguments[0] != '{' {
+		return "arguments are no object"
+	}
+	return ""
+}
+
+func (t *ToolSpec) broken() string {
+	if len(t.InputSchema) == 0 || t.InputSchema[0] != '{' {
+		return "inputSchema is no object"
+	}
+	return ""
 }

@@ -1,0 +1,357 @@
+package rpc
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"harmonyd/schema"
+)
+
+// The batching policy of a request that names none, and its bounds.
+const (
+	defaultInterval  = 33 * time.Millisecond // two frames of a 60 Hz screen
+	defaultMaxTokens = 64
+	defaultMaxBytes  = 4 << 10
+
+	// pauseBytes of text may wait for a client that does not read; then the
+	// generation waits too.
+	pauseBytes = 8 << 20
+	// deltaBytes bounds one notification, so that sending what has piled up
+	// needs little memory besides.
+	deltaBytes = 256 << 10
+)
+
+// generation is the Sink of one generate request: it turns what the agent
+// says into notifications. Text is held back for a moment so that a client
+// redraws 30 times a second and not once a token, but the first text and any
+// text that follows a pause are not: the throttle is at its leading edge.
+//
+// The text waits here and not in the writer's queue. There the generation
+// stands at most once, as a mark, and when the mark's turn comes the writer
+// takes all that is here by then. So a pipe that is blocked costs nothing but
+// the text, and no order is lost: what is added later than the mark of this
+// generation, such as its response, comes after its text.
+type generation struct {
+	id     string
+	w      *writer
+	off    bool // neither deltas nor states are sent
+	policy policy
+	// entered is called for each state; it may take locks of its own.
+	entered func(schema.GenerateStatus)
+
+	mu      sync.Mutex
+	queue   []event
+	bytes   int // of the text in queue
+	fresh   int // tokens since the last seal
+	freshN  int // bytes since the last seal
+	sealed  int // events at the front of queue that take no more text
+	marked  bool
+	spoken  bool // the first text has been marked
+	sent    time.Time
+	timer   *time.Timer
+	armed   bool
+	closed  bool
+	channel schema.Channel
+	state   schema.GenerateStatus
+	spare   *delta
+	room    chan struct{} // closed when text has been taken; nil if none waits
+
+	seq int64 // of the next notification; the writer's alone
+}
+
+// policy is a StreamPolicy with its defaults filled in.
+type policy struct {
+	interval            time.Duration
+	maxTokens, maxBytes int
+}
+
+// event is one notification to come: a delta or a status.
+type event struct {
+	delta  *delta
+	status schema.GenerateStatus
+}
+
+// delta is text by channel. Its memory is used again.
+type delta struct {
+	parts  []part
+	tokens int
+	bytes  int
+}
+
+type part struct {
+	channel schema.Channel
+	text    []byte
+}
+
+func newPolicy(s schema.StreamPolicy) policy {
+	p := policy{interval: defaultInterval, maxTokens: defaultMaxTokens, maxBytes: defaultMaxBytes}
+	if s.IntervalMS != nil {
+		p.interval = time.Duration(*s.IntervalMS) * time.Millisecond
+	}
+	if s.MaxTokens > 0 {
+		p.maxTokens = s.MaxTokens
+	}
+	if s.MaxBytes > 0 {
+		p.maxBytes = s.MaxBytes
+	}
+	return p
+}
+
+func newGeneration(id string, w *writer, s schema.StreamPolicy) *generation {
+	return &generation{id: id, w: w, off: s.Off, policy: newPolicy(s), entered: func(schema.GenerateStatus) {}}
+}
+
+// Text adds text of a channel. See Sink.
+func (g *generation) Text(ctx context.Context, channel schema.Channel, text string, tokens int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.off || g.closed || text == "" && tokens == 0 {
+		return
+	}
+	for g.bytes >= pauseBytes && !g.closed {
+		if !g.waitForRoom(ctx) {
+			break // what is left of a cancelled generation is let in
+		}
+	}
+	switching := g.freshN > 0 && channel != g.channel
+	g.add(channel, text, tokens)
+	switch {
+	case g.marked || g.freshN == 0:
+	case !g.spoken, switching,
+		g.fresh >= g.policy.maxTokens, g.freshN >= g.policy.maxBytes,
+		time.Since(g.sent) >= g.policy.interval:
+		g.spoken = true
+		g.mark()
+	default:
+		g.arm()
+	}
+}
+
+// waitForRoom gives the lock away until the writer has taken something.
+func (g *generation) waitForRoom(ctx context.Context) bool {
+	if g.room == nil {
+		g.room = make(chan struct{})
+	}
+	room := g.room
+	g.mu.Unlock()
+	defer g.mu.Lock()
+	select {
+	case <-room:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// add puts text where it will be sent: into the last delta, if the writer has
+// not begun to take it and it is not full.
+func (g *generation) add(channel schema.Channel, text string, tokens int) {
+	g.channel = channel
+	g.bytes += len(text)
+	g.freshN += len(text)
+	g.fresh += tokens
+	var d *delta
+	if n := len(g.queue); n > g.sealed {
+		d = g.queue[n-1].delta
+	}
+	if d == nil || d.bytes+len(text) > deltaBytes && d.bytes > 0 {
+		if d, g.spare = g.spare, nil; d == nil {
+			d = new(delta)
+		}
+		g.queue = append(g.queue, event{delta: d})
+	}
+	d.add(channel, text, tokens)
+}
+
+func (d *delta) add(channel schema.Channel, text string, tokens int) {
+	d.tokens += tokens
+	if text == "" {
+		return
+	}
+	d.bytes += len(text)
+	n := len(d.parts)
+	if n == 0 || d.parts[n-1].channel != channel {
+		if n < cap(d.parts) {
+			d.parts = d.parts[:n+1] // with the memory of its text
+		} else {
+			d.parts = append(d.parts, part{})
+		}
+		d.parts[n].channel = channel
+		d.parts[n].text = d.parts[n].text[:0]
+		n++
+	}
+	p := &d.parts[n-1]
+	p.text = append(p.text, text...)
+}
+
+// mark gives the generation a place in the writer's queue.
+func (g *generation) mark() {
+	if !g.marked {
+		g.marked = true
+		g.w.add(item{source: g})
+	}
+}
+
+// arm makes sure that what is held back goes out when its time has come.
+func (g *generation) arm() {
+	if g.armed {
+		return
+	}
+	g.armed = true
+	wait := time.Until(g.sent.Add(g.policy.interval))
+	if g.timer == nil {
+		g.timer = time.AfterFunc(wait, g.due)
+	} else {
+		g.timer.Reset(wait)
+	}
+}
+
+func (g *generation) due() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.armed = false
+	if g.freshN > 0 {
+		g.mark()
+	}
+}
+
+// Status reports a state. See Sink. A report that repeats the one before says
+// nothing new, and one that follows another of its state unsent replaces it.
+func (g *generation) Status(s schema.GenerateStatus) {
+	s.GenerationID, s.Seq = g.id, 0
+	g.mu.Lock()
+	same := g.closed || s == g.state
+	if !same {
+		g.setState(s)
+	}
+	g.mu.Unlock()
+	if !same {
+		g.entered(s)
+	}
+}
+
+func (g *generation) setState(s schema.GenerateStatus) {
+	g.state = s
+	if g.off {
+		return
+	}
+	if n := len(g.queue); n > g.sealed && g.queue[n-1].delta == nil && g.queue[n-1].status.State == s.State {
+		g.queue[n-1].status = s
+	} else {
+		g.queue = append(g.queue, event{status: s})
+	}
+	g.mark()
+}
+
+// current is the state that the generation is in.
+func (g *generation) current() schema.GenerateState {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.state.State
+}
+
+// finish says that the generation is done, and sends what is held back. What
+// is added to the writer after it comes after the last notification.
+func (g *generation) finish() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state.State != schema.StateDone {
+		s := g.state
+		s.State = schema.StateDone
+		g.setState(s)
+	}
+	if len(g.queue) > g.sealed {
+		g.mark()
+	}
+	g.closed = true
+	if g.timer != nil {
+		g.timer.Stop()
+	}
+}
+
+// seal returns how many notifications are ready. The writer calls it when the
+// mark's turn has come, and then next as often. What is added meanwhile keeps
+// to the policy: a fast generation must not chase its own writer.
+func (g *generation) seal() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.marked = false
+	g.fresh, g.freshN = 0, 0
+	g.sent = time.Now()
+	g.sealed = len(g.queue)
+	return g.sealed
+}
+
+// next takes the first notification and appends it to dst.
+func (g *generation) next(dst []byte) []byte {
+	g.mu.Lock()
+	e := g.queue[0]
+	g.queue[0] = event{}
+	if g.queue = g.queue[1:]; len(g.queue) == 0 {
+		g.queue = nil
+	}
+	g.sealed--
+	if e.delta != nil {
+		g.bytes -= e.delta.bytes
+	}
+	if g.room != nil {
+		close(g.room)
+		g.room = nil
+	}
+	g.mu.Unlock()
+
+	if e.delta == nil {
+		e.status.Seq = g.seq
+		dst = appendStatus(dst, e.status)
+	} else {
+		dst = g.appendDelta(dst, e.delta)
+		g.recycle(e.delta)
+	}
+	g.seq++
+	return dst
+}
+
+// recycle keeps a delta's memory for the next one, unless a pause has made it
+// large.
+func (g *generation) recycle(d *delta) {
+	if d.bytes > 4*defaultMaxBytes || len(d.parts) > 2 {
+		return
+	}
+	d.parts, d.tokens, d.bytes = d.parts[:0], 0, 0
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.spare = d
+}
+
+// appendDelta is schema.GenerateDelta in a notification, written by hand: it
+// is the one message that is sent thousands of times.
+func (g *generation) appendDelta(dst []byte, d *delta) []byte {
+	dst = append(dst, `{"jsonrpc":"2.0","method":"generate/delta","params":{"generationId":`...)
+	dst = schema.AppendString(dst, g.id)
+	dst = append(dst, `,"seq":`...)
+	dst = strconv.AppendInt(dst, g.seq, 10)
+	dst = append(dst, `,"round":0,"parts":[`...)
+	for i := range d.parts {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"channel":`...)
+		dst = schema.AppendString(dst, string(d.parts[i].channel))
+		dst = append(dst, `,"text":`...)
+		dst = schema.AppendString(dst, d.parts[i].text)
+		dst = append(dst, '}')
+	}
+	dst = append(dst, `],"tokens":`...)
+	dst = strconv.AppendInt(dst, int64(d.tokens), 10)
+	return append(dst, `}}`...)
+}
+
+func appendStatus(dst []byte, s schema.GenerateStatus) []byte {
+	params, err := schema.Encode(s)
+	if err != nil { // a struct of strings and numbers
+		params = []byte("null")
+	}
+	return appendNotification(dst, "generate/status", params)
+}

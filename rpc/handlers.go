@@ -1,0 +1,200 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"harmonyd/schema"
+)
+
+// This file is what the rows of methods.go do. Nearly all of the work is the
+// Agent's.
+
+func (c *conn) initialize(_ context.Context, p schema.InitializeParams) (schema.InitializeResult, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.phase = ready
+	if p.Trace != "" {
+		c.trace = p.Trace
+	}
+	if p.ProcessID != nil && *p.ProcessID > 0 {
+		c.parent <- *p.ProcessID
+	}
+	if p.ClientInfo != nil {
+		c.opts.Log.Info("client", "name", clip(p.ClientInfo.Name), "version", clip(p.ClientInfo.Version))
+	}
+	return schema.InitializeResult{
+		Capabilities:    schema.ServerCapabilities{Harmonyd: c.surface},
+		ServerInfo:      schema.PeerInfo{Name: c.opts.Name, Version: c.opts.Version},
+		ProtocolVersion: schema.Version,
+		Limits:          c.opts.Limits,
+	}, nil
+}
+
+func (c *conn) ignore(context.Context, schema.Empty) (schema.Empty, error) {
+	return schema.Empty{}, nil
+}
+
+// shutdown is answered at once; what runs is answered as it ends.
+func (c *conn) shutdown(r *request, _ schema.Empty) (func(context.Context) (any, error), error) {
+	return func(context.Context) (any, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.phase = closing
+		r.after = func() { c.stop(errEnding) }
+		return nil, nil
+	}, nil
+}
+
+func (c *conn) exit(context.Context, schema.Empty) (schema.Empty, error) {
+	close(c.exited)
+	return schema.Empty{}, nil
+}
+
+func (c *conn) cancelRequest(_ context.Context, p schema.CancelRequestParams) (schema.Empty, error) {
+	key, ok := idKey(p.ID)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := c.requests[key]; ok && r != nil {
+		r.cancel(errByClient)
+	}
+	return schema.Empty{}, nil
+}
+
+func (c *conn) setTrace(_ context.Context, p schema.SetTraceParams) (schema.Empty, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trace = p.Value
+	return schema.Empty{}, nil
+}
+
+func (c *conn) modelsList(ctx context.Context, _ schema.Empty) (schema.ModelsListResult, error) {
+	return c.agent.Models(ctx)
+}
+
+func (c *conn) modelLoad(r *request, p schema.ModelLoadParams) (func(context.Context) (schema.ModelLoadResult, error), error) {
+	r.progress = c.newProgress(p.WorkDoneToken, "Loading "+p.Model)
+	return func(ctx context.Context) (schema.ModelLoadResult, error) {
+		return c.agent.LoadModel(ctx, p, func(done, total int64) {
+			r.progress.report("", share(done, total))
+		})
+	}, nil
+}
+
+func (c *conn) modelUnload(ctx context.Context, p schema.ModelUnloadParams) (schema.ModelUnloadResult, error) {
+	return c.agent.UnloadModel(ctx, p)
+}
+
+func (c *conn) tokensCount(ctx context.Context, p schema.TokensCountParams) (schema.TokensCountResult, error) {
+	return c.agent.CountTokens(ctx, p)
+}
+
+func (c *conn) toolRegister(ctx context.Context, p schema.ToolRegisterParams) (schema.ToolRegisterResult, error) {
+	return c.agent.RegisterTools(ctx, p)
+}
+
+func (c *conn) toolsList(ctx context.Context, _ schema.Empty) (schema.ToolsListResult, error) {
+	return c.agent.ListTools(ctx)
+}
+
+// generate claims the generation's id and its place in the queue.
+func (c *conn) generate(r *request, p schema.GenerateParams) (func(context.Context) (schema.GenerateResult, error), error) {
+	if err := c.admit(r, &p); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (schema.GenerateResult, error) {
+		result, err := c.agent.Generate(ctx, p, r.generation)
+		if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			// Some clients never call back after an error that says cancelled.
+			result = schema.GenerateResult{
+				StopReason: schema.StopCancelled,
+				Message:    schema.Message{Role: schema.RoleAssistant, Content: schema.Content{}},
+			}
+			err = nil
+		}
+		result.GenerationID = p.GenerationID
+		return result, err
+	}, nil
+}
+
+func (c *conn) admit(r *request, p *schema.GenerateParams) error {
+	c.mu.Lock()
+	if p.GenerationID == "" {
+		for taken := true; taken; {
+			c.assigned++
+			p.GenerationID = fmt.Sprintf("g%d", c.assigned)
+			_, taken = c.generations[p.GenerationID]
+		}
+	}
+	if c.generations[p.GenerationID] != nil {
+		c.mu.Unlock()
+		return schema.Errorf(schema.KindDuplicateID, "generation %q is running", p.GenerationID)
+	}
+	if n := c.opts.Limits.MaxQueuedGenerations; c.queued >= n {
+		c.mu.Unlock()
+		return schema.Overloaded(retryAfterMS, "%d generations wait for the engine", n)
+	}
+	r.generation = newGeneration(p.GenerationID, c.stream.out, p.Stream)
+	r.waiting = true
+	c.queued++
+	c.generations[p.GenerationID] = r
+	c.mu.Unlock()
+
+	r.progress = c.newProgress(p.WorkDoneToken, "Generating")
+	r.generation.entered = func(s schema.GenerateStatus) { c.entered(r, s) }
+	r.generation.Status(schema.GenerateStatus{State: schema.StateQueued})
+	return nil
+}
+
+// entered notes that a generation has got further.
+func (c *conn) entered(r *request, s schema.GenerateStatus) {
+	if s.State != schema.StateQueued {
+		c.mu.Lock()
+		if r.waiting {
+			r.waiting = false
+			c.queued--
+		}
+		c.mu.Unlock()
+	}
+	switch s.State {
+	case schema.StateLoading:
+		// Half of the bar, so that the prompt has the other half.
+		r.progress.report("loading the model", share(int64(1000*s.LoadedShare), 2000))
+	case schema.StatePrefill:
+		r.progress.report("reading the prompt", share(int64(s.ProcessedTokens), int64(s.PromptTokens)))
+	}
+}
+
+// states orders the stages of a generation.
+var states = []schema.GenerateState{
+	schema.StateUnknown, schema.StateQueued, schema.StateLoading,
+	schema.StatePrefill, schema.StateDecoding, schema.StateDone,
+}
+
+// cancel answers before what it cancels does.
+func (c *conn) cancel(r *request, p schema.CancelParams) (func(context.Context) (schema.CancelResult, error), error) {
+	return func(context.Context) (schema.CancelResult, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		var found []*request
+		for id, g := range c.generations {
+			if p.All || id == p.GenerationID {
+				found = append(found, g)
+			}
+		}
+		result := schema.CancelResult{Cancelled: len(found) > 0, State: schema.StateUnknown}
+		for _, g := range found {
+			if s := g.generation.current(); slices.Index(states, s) > slices.Index(states, result.State) {
+				result.State = s
+			}
+		}
+		r.after = func() {
+			for _, g := range found {
+				g.cancel(errByClient)
+			}
+		}
+		return result, nil
+	}, nil
+}

@@ -1,0 +1,142 @@
+package rpc
+
+import (
+	"harmonyd/schema"
+)
+
+// message is a request or notification as it came.
+type message struct {
+	id     []byte // JSON text of the id, to be answered byte for byte; nil for none
+	key    string // the id as requests in flight are told apart by it
+	method string
+	params []byte // JSON text, members in the client's order; nil for none
+}
+
+// members are the root members of a message that count.
+type members struct {
+	version, id, method, params []byte
+	result, err                 bool
+	ids                         int
+}
+
+func (m *members) add(name string, value []byte) {
+	switch name {
+	case "jsonrpc":
+		m.version = value
+	case "id":
+		m.id = value
+		m.ids++
+	case "method":
+		m.method = value
+	case "params":
+		m.params = value
+	case "result":
+		m.result = true
+	case "error":
+		m.err = true
+	}
+}
+
+// parse reads a body. A problem is answered with m.id, which is nil where the
+// id is not known. A response gives neither a method nor a problem: a response
+// must never be answered.
+func parse(body []byte, limits schema.Limits) (m message, problem *schema.Error) {
+	var raw members
+	// The message itself is one level around params.
+	problem = schema.Scan(body, limits.MaxDepth+1, raw.add)
+	if problem != nil && problem.Data.Kind == schema.KindParse {
+		return m, problem
+	}
+	if first := firstByte(body); first == '[' {
+		return m, invalid("batches are not served: send each message by itself")
+	} else if first != '{' {
+		return m, invalid("the message is no object")
+	}
+	idProblem := m.setID(raw, limits)
+	if raw.method == nil && (raw.result || raw.err) {
+		return message{}, nil
+	}
+	for _, p := range []*schema.Error{problem, idProblem, raw.check()} {
+		if p != nil {
+			return m, p
+		}
+	}
+	m.method = schema.Unquote(raw.method)
+	if firstByte(raw.params) != 'n' { // null is none
+		m.params = raw.params
+	}
+	return m, nil
+}
+
+// check finds what makes an object no request.
+func (m *members) check() *schema.Error {
+	switch {
+	case schema.Unquote(m.version) != "2.0" || firstByte(m.version) != '"':
+		return invalid(`the member jsonrpc must be "2.0"`)
+	case m.method == nil:
+		return invalid("the message has no method")
+	case m.result || m.err:
+		return invalid("the message has a method and a result")
+	case firstByte(m.method) != '"':
+		return invalid("the method is no string")
+	}
+	switch firstByte(m.params) {
+	case '{', '[', 'n', 0:
+		return nil
+	}
+	return invalid("params is neither an object nor an array")
+}
+
+// setID takes the id if it is one that can be answered.
+func (m *message) setID(raw members, limits schema.Limits) *schema.Error {
+	switch {
+	case raw.id == nil:
+		return nil
+	case raw.ids > 1: // which one is meant?
+		return nil
+	case len(raw.id) > limits.MaxIDBytes:
+		return invalid("the id is longer than %d bytes", limits.MaxIDBytes)
+	}
+	key, ok := idKey(raw.id)
+	if !ok {
+		return invalid("the id is neither a string nor an integer")
+	}
+	m.id, m.key = raw.id, key
+	return nil
+}
+
+// idKey returns what an id and its other spellings have in common: "a" and
+// "\u0061" are the same, and so are 0 and -0.
+func idKey(id []byte) (key string, ok bool) {
+	if firstByte(id) == '"' {
+		return "s" + schema.Unquote(id), true
+	}
+	for i, c := range id {
+		if (c < '0' || c > '9') && (c != '-' || i > 0) {
+			return "", false
+		}
+	}
+	if len(id) == 0 {
+		return "", false
+	}
+	if string(id) == "-0" {
+		id = id[1:]
+	}
+	return "n" + string(id), true
+}
+
+// firstByte is the first byte of a value, 0 where there is none.
+func firstByte(value []byte) byte {
+	for _, c := range value {
+		switch c {
+		case ' ', '\t', '\r', '\n':
+			continue
+		}
+		return c
+	}
+	return 0
+}
+
+func invalid(format string, args ...any) *schema.Error {
+	return schema.Errorf(schema.KindInvalidRequest, format, args...)
+}

@@ -1,0 +1,148 @@
+package rpc
+
+import (
+	"context"
+	"reflect"
+
+	"harmonyd/schema"
+)
+
+// method is one row: all there is to know about a method of the client's.
+type method struct {
+	name string
+	doc  string
+	kind kind
+	when phase
+	// inline methods run on the reader's goroutine before the next message is
+	// read, so they must be quick; the others run on goroutines of their own.
+	inline         bool
+	params, result reflect.Type
+	// bind decodes params and claims what the method needs, on the reader's
+	// goroutine, and returns the work.
+	bind func(c *conn, r *request, params []byte) (work, error)
+}
+
+type work func(ctx context.Context) (any, error)
+
+// kind says whether a method is answered.
+type kind int
+
+const (
+	call   kind = iota // a request
+	notify             // a notification
+	either             // what the client makes it
+)
+
+// phase is how far a connection has come. As a method's when it is the phase
+// that the method belongs to.
+type phase int
+
+const (
+	ready   phase = iota // after initialize
+	opening              // before it
+	closing              // after shutdown
+	always               // any of them
+)
+
+// methods is the table of what a client may send.
+var methods = []method{
+	row("initialize", "Opens the connection.", call, (*conn).initialize).during(opening).now(),
+	row("initialized", "Says that the client has read initialize's result.", notify, (*conn).ignore).now(),
+	begin("shutdown", "Cancels what runs; only exit may follow.", call, (*conn).shutdown).now(),
+	row("exit", "Ends the process.", notify, (*conn).exit).during(always).now(),
+	row("$/cancelRequest", "Ends a request early.", notify, (*conn).cancelRequest).now(),
+	row("$/setTrace", "Sets how much $/logTrace tells.", notify, (*conn).setTrace).now(),
+	row("models/list", "Lists the installed models.", call, (*conn).modelsList),
+	begin("model/load", "Brings a model into memory.", call, (*conn).modelLoad),
+	row("model/unload", "Frees a model's memory.", call, (*conn).modelUnload),
+	row("tokens/count", "Counts the tokens of a text or a conversation.", call, (*conn).tokensCount),
+	begin("generate", "Generates, and streams while it does.", call, (*conn).generate),
+	begin("cancel", "Ends generations early.", either, (*conn).cancel).now(),
+	row("tool-register", "Registers tools for later generations.", call, (*conn).toolRegister).now(),
+	row("tools/list", "Lists the registered tools.", call, (*conn).toolsList),
+}
+
+// emitted is one row: a notification of the server's.
+type emitted struct {
+	name   string
+	doc    string
+	params reflect.Type
+}
+
+// notifications is the table of what the server sends unasked.
+var notifications = []emitted{
+	emit[schema.GenerateDelta]("generate/delta", "New text of a generation."),
+	emit[schema.GenerateStatus]("generate/status", "A generation reached another stage."),
+	emit[schema.ProgressParams]("$/progress", "Progress, where a workDoneToken asked for it."),
+	emit[schema.LogMessageParams]("window/logMessage", "A warning for the client's log."),
+	emit[schema.LogTraceParams]("$/logTrace", "A line for each request, where trace is on."),
+}
+
+// byName finds a row. Names match exactly.
+var byName = func() map[string]*method {
+	rows := make(map[string]*method, len(methods))
+	for i := range methods {
+		rows[methods[i].name] = &methods[i]
+	}
+	return rows
+}()
+
+// row makes a method of a function that needs its params and nothing else.
+func row[P, R any](name, doc string, k kind, fn func(*conn, context.Context, P) (R, error)) method {
+	return begin(name, doc, k, func(c *conn, _ *request, p P) (func(context.Context) (R, error), error) {
+		return func(ctx context.Context) (R, error) { return fn(c, ctx, p) }, nil
+	})
+}
+
+// begin makes a method of a function that is called on the reader's goroutine,
+// where it may claim what later messages can name, and returns the rest.
+func begin[P, R any](name, doc string, k kind, fn func(*conn, *request, P) (func(context.Context) (R, error), error)) method {
+	return method{
+		name: name, doc: doc, kind: k,
+		params: reflect.TypeFor[P](), result: reflect.TypeFor[R](),
+		bind: func(c *conn, r *request, params []byte) (work, error) {
+			if params == nil {
+				params = []byte("{}")
+			}
+			var p P
+			if err := schema.Decode(params, &p); err != nil {
+				return nil, err
+			}
+			run, err := fn(c, r, p)
+			if err != nil {
+				return nil, err
+			}
+			return func(ctx context.Context) (any, error) { return run(ctx) }, nil
+		},
+	}
+}
+
+func (m method) during(p phase) method {
+	m.when = p
+	return m
+}
+
+func (m method) now() method {
+	m.inline = true
+	return m
+}
+
+func emit[P any](name, doc string) emitted {
+	return emitted{name: name, doc: doc, params: reflect.TypeFor[P]()}
+}
+
+// surface is what initialize says of both tables.
+func surface() schema.ServerHarmonyd {
+	interval := int(defaultInterval.Milliseconds())
+	h := schema.ServerHarmonyd{
+		ProtocolVersion: schema.Version,
+		Stream:          schema.StreamPolicy{IntervalMS: &interval, MaxTokens: defaultMaxTokens, MaxBytes: defaultMaxBytes},
+	}
+	for i := range methods {
+		h.Methods = append(h.Methods, methods[i].name)
+	}
+	for i := range notifications {
+		h.Notifications = append(h.Notifications, notifications[i].name)
+	}
+	return h
+}
