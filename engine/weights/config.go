@@ -206,3 +206,10 @@ func decodeArray(text []byte) [][]byte {
 	})
 	return list
 }
+
+// ReadJSON reads a file of a model folder that holds one JSON object and returns
+// the text of its members, under the rules of ReadConfig.
+func ReadJSON(folder Folder, name string) (map[string][]byte, error) {
+	_, members, err := readObject(folder, name)
+	return members, err
+}

@@ -1,0 +1,57 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/gofrs/flock"
+
+	"harmonyd/engine/weights"
+)
+
+// removePrefix begins the name of a model that is being deleted.
+const removePrefix = ".removing-"
+
+// ErrBusy says that another process is changing the folder of models.
+var ErrBusy = errors.New("another process is importing or removing a model")
+
+// lock keeps other processes from changing the hub. The lock goes when the
+// process does, however it ends.
+func (h *Hub) lock() (unlock func(), err error) {
+	if err := os.MkdirAll(h.root, 0o755); err != nil {
+		return nil, fmt.Errorf("create the folder of models: %w", err)
+	}
+	l := flock.New(filepath.Join(h.root, ".lock"))
+	locked, err := l.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock the folder of models: %w", err)
+	}
+	if !locked {
+		return nil, fmt.Errorf("%s: %w", h.root, ErrBusy)
+	}
+	return func() { _ = l.Unlock() }, nil // closing the file is what unlocks
+}
+
+// clean deletes what interrupted imports and removals left in a folder. Its
+// caller holds the lock, so that none of it is in use.
+func clean(path string) error {
+	entries, err := os.ReadDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("clean the folder of models: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), weights.ImportPrefix) || strings.HasPrefix(e.Name(), removePrefix) {
+			if err := os.RemoveAll(filepath.Join(path, e.Name())); err != nil {
+				return fmt.Errorf("clean the folder of models: %w", err)
+			}
+		}
+	}
+	return nil
+}
