@@ -1,0 +1,64 @@
+package engine
+
+import "harmonyd/engine/job"
+
+// Backend is a loaded model as the loop sees it. The MLX backend and the
+// scripted one of package enginetest implement it. It is confined to the
+// engine thread.
+type Backend interface {
+	// Limits are constant for the life of the backend.
+	Limits() Limits
+	// NewSequence returns an empty sequence. The caller closes it.
+	NewSequence() (Sequence, error)
+	// EndTurn gives back scratch memory. It is called when a generation ends,
+	// not per token.
+	EndTurn()
+	// Memory returns the bytes in use on the device by the whole engine, and
+	// the most there have been.
+	Memory() (active, peak int64)
+	// Close frees the weights. No sequence may be open.
+	Close()
+}
+
+// Limits are what the scheduler must know of a model.
+type Limits struct {
+	ContextLength int
+	Vocab         int
+	StopIDs       []int32
+}
+
+// Sequence is one text in the making: its cache of keys and values, and the
+// tokens that the device has chosen but nobody has read, which are in flight.
+// Len counts the tokens in the cache; a token in flight is not among them
+// until a Dispatch feeds it back.
+//
+// Every method that computes only enqueues; errors of the device may surface
+// at a later call. After an error the sequence must be closed.
+type Sequence interface {
+	Len() int
+	// SetSampling decides how Extend and Dispatch choose. The choice for a
+	// position depends on the scores there, the sampling and the position.
+	SetSampling(job.Sampling) error
+	// Prefill appends tokens and chooses none. It returns when the chunk
+	// before this one is done, so that the device always has work and the
+	// caller learns how long a chunk takes.
+	Prefill(tokens []int32) error
+	// Extend appends 1 to k tokens and puts the choice that follows the last
+	// of them in flight. Nothing may be in flight.
+	Extend(tokens []int32) error
+	// Dispatch appends the newest token in flight and puts the choice that
+	// follows it in flight. The token never leaves the device for it.
+	Dispatch() error
+	// Read blocks until the oldest token in flight is known and returns it. It
+	// may still be fed back by a later Dispatch.
+	Read() (int32, error)
+	// SetBack forgets what is in flight and the last n tokens of the cache. It
+	// reports false, and forgets nothing of the cache, where it cannot.
+	SetBack(n int) bool
+	// Close frees the cache. It may be called with work in flight.
+	Close()
+}
+
+// maxInFlight is how many tokens Dispatch may put in flight beyond what was
+// read: the one being computed and the one after it.
+const maxInFlight = 2

@@ -1,0 +1,168 @@
+package engine
+
+import (
+	"fmt"
+
+	"harmonyd/engine/job"
+	"harmonyd/engine/kv"
+	"harmonyd/engine/mlx"
+	"harmonyd/engine/models"
+	"harmonyd/engine/nn"
+	"harmonyd/engine/sample"
+)
+
+// mlxBackend is a model with its weights on the device.
+type mlxBackend struct {
+	model  models.Model
+	slots  []nn.Slot
+	limits Limits
+	// scratch makes the nodes of every step; there is one, since one thread
+	// builds one step at a time.
+	scratch *mlx.Scope
+}
+
+// newMLXBackend takes over slots, whose arrays are set.
+func newMLXBackend(m models.Model, slots []nn.Slot, limits Limits) *mlxBackend {
+	return &mlxBackend{m, slots, limits, mlx.NewScope(mlx.Stream{})}
+}
+
+func (b *mlxBackend) Limits() Limits { return b.limits }
+
+func (b *mlxBackend) EndTurn() { mlx.ClearCache() }
+
+func (b *mlxBackend) Memory() (active, peak int64) {
+	held := mlx.BufferMemory()
+	return mlx.ActiveMemory() + held, mlx.PeakMemory() + held
+}
+
+func (b *mlxBackend) Close() {
+	for i := range b.slots {
+		b.slots[i].Free()
+	}
+	b.scratch.Close()
+	mlx.ClearCache()
+}
+
+func (b *mlxBackend) NewSequence() (Sequence, error) {
+	return &mlxSequence{b: b, s: b.scratch, cache: b.model.NewCache()}, nil
+}
+
+// mlxSequence is one text on the device.
+type mlxSequence struct {
+	b       *mlxBackend
+	s       *mlx.Scope
+	cache   kv.Cache
+	sampler *sample.Sampler
+
+	// tokens are the choices not yet out of date, uint32 [1, 1] each: chosen
+	// counts those made and read those read, since the last Extend.
+	tokens       [maxInFlight + 1]mlx.Var
+	chosen, read int
+
+	fence mlx.Var     // ready when the last chunk of a prefill is done
+	roots []mlx.Array // scratch of Prefill
+}
+
+func (q *mlxSequence) Len() int { return q.cache.Len() }
+
+func (q *mlxSequence) SetSampling(p job.Sampling) error {
+	m, err := sample.New(sample.Params{
+		Temperature: p.Temperature, TopP: p.TopP, TopK: p.TopK, MinP: p.MinP, Seed: p.Seed,
+	})
+	if err != nil {
+		return err
+	}
+	if q.sampler != nil {
+		q.sampler.Close()
+	}
+	q.sampler = m
+	return nil
+}
+
+func (q *mlxSequence) Prefill(tokens []int32) error {
+	s := q.s
+	defer s.Reset()
+	q.b.model.Forward(s, s.FromInt32s(tokens, 1, len(tokens)), q.cache)
+	q.roots = q.cache.AppendRoots(q.roots[:0])
+	// One element of the last layer's keys, converted so that it is a copy: a
+	// view would keep MLX from writing the next chunk in place.
+	last := q.roots[len(q.roots)-2]
+	end := q.cache.Len()
+	mark := s.SliceAxis(s.SliceAxis(s.SliceAxis(s.SliceAxis(last, 0, 0, 1), 1, 0, 1), 2, end-1, end), 3, 0, 1)
+	mark = s.AsType(mark, mlx.Int32)
+	q.roots = append(q.roots, mark)
+	if err := s.AsyncEval(q.roots...); err != nil {
+		return err
+	}
+	before := q.fence.Array()
+	if before.Valid() {
+		s.ItemInt32(before)
+	}
+	q.fence.Set(mark)
+	return s.Err()
+}
+
+func (q *mlxSequence) Extend(tokens []int32) error {
+	q.dropFlight()
+	defer q.s.Reset()
+	q.fence.Free()
+	return q.forward(q.s.FromInt32s(tokens, 1, len(tokens)))
+}
+
+func (q *mlxSequence) Dispatch() error {
+	defer q.s.Reset()
+	return q.forward(q.tokens[(q.chosen-1)%len(q.tokens)].Array())
+}
+
+// forward feeds tokens [1, L] and puts the choice after the last in flight.
+func (q *mlxSequence) forward(tokens mlx.Array) error {
+	s := q.s
+	h := q.b.model.Forward(s, tokens, q.cache)
+	if l := h.Dim(1); l > 1 {
+		h = s.SliceAxis(h, 1, l-1, l)
+	}
+	next := q.sampler.Sample(s, q.b.model.Logits(s, h), q.cache.Len())
+	if err := s.AsyncEval(next); err != nil {
+		return err
+	}
+	q.tokens[q.chosen%len(q.tokens)].Set(next)
+	q.chosen++
+	return nil
+}
+
+func (q *mlxSequence) Read() (int32, error) {
+	if q.read == q.chosen {
+		return 0, fmt.Errorf("read: nothing is in flight")
+	}
+	s := q.s
+	id := s.ItemInt32(q.tokens[q.read%len(q.tokens)].Array())
+	q.read++
+	if err := s.Err(); err != nil {
+		s.Reset()
+		return 0, err
+	}
+	return id, nil
+}
+
+func (q *mlxSequence) SetBack(n int) bool {
+	q.dropFlight()
+	return q.cache.SetBack(n)
+}
+
+// dropFlight forgets what was chosen. The device may still be computing it.
+func (q *mlxSequence) dropFlight() {
+	for i := range q.tokens {
+		q.tokens[i].Free()
+	}
+	q.chosen, q.read = 0, 0
+}
+
+func (q *mlxSequence) Close() {
+	q.dropFlight()
+	q.fence.Free()
+	q.cache.Free()
+	if q.sampler != nil {
+		q.sampler.Close()
+		q.sampler = nil
+	}
+}

@@ -1,0 +1,148 @@
+// Package nn has the layers that models are made of. A layer holds its weights
+// as Vars and its Forward adds operations to a scope; nothing here evaluates.
+//
+// Layers never convert dtypes on their own: what goes in comes out, and Bind's
+// caller hands over weights of one dtype.
+//
+// Start with Linear for a layer and Bind for how layers get their weights.
+//
+// Shapes: B batch, L new tokens, T tokens so far, D hidden, H heads, G key/value
+// heads, d head dimension, V vocabulary.
+package nn
+
+import "harmonyd/engine/mlx"
+
+// Packing says how a quantized weight is packed, in MLX's terms. The zero value
+// means not at all.
+type Packing struct {
+	GroupSize, Bits int
+	Mode            mlx.Mode
+}
+
+// matrix is a weight [Out, In], plain or quantized.
+type matrix struct {
+	out, in        int
+	packing        Packing
+	weight         mlx.Var // plain [Out, In]; quantized [Out, In*Bits/32]
+	turned         mlx.Var // plain only: a view of weight as [In, Out]
+	scales, biases mlx.Var // quantized only: [Out, In/GroupSize]
+}
+
+// times is x [.., In] times the weight, turned: [.., Out].
+func (m *matrix) times(s *mlx.Scope, x mlx.Array) mlx.Array {
+	if m.packing.Bits == 0 {
+		return s.Matmul(x, m.turned.Array())
+	}
+	return s.QuantizedMatmul(x, m.weight.Array(), m.scales.Array(), m.biases.Array(), true,
+		m.packing.GroupSize, m.packing.Bits, m.packing.Mode)
+}
+
+// Linear is x W^T + b. The zero value is an absent layer.
+type Linear struct {
+	matrix
+	hasBias bool
+	bias    mlx.Var // [Out]
+}
+
+// NewLinear returns a layer without weights from in to out elements.
+func NewLinear(in, out int, bias bool) Linear {
+	return Linear{matrix: matrix{out: out, in: in}, hasBias: bias}
+}
+
+// Forward maps [.., In] to [.., Out].
+func (l *Linear) Forward(s *mlx.Scope, x mlx.Array) mlx.Array {
+	if !l.hasBias {
+		return l.times(s, x)
+	}
+	if l.packing.Bits == 0 {
+		return s.Addmm(l.bias.Array(), x, l.turned.Array(), 1, 1)
+	}
+	return s.Add(l.times(s, x), l.bias.Array())
+}
+
+// Embedding maps token ids to rows of a table [V, D].
+type Embedding struct {
+	matrix
+}
+
+// NewEmbedding returns a table without weights of vocab rows of dim elements.
+func NewEmbedding(vocab, dim int) Embedding {
+	return Embedding{matrix{out: vocab, in: dim}}
+}
+
+// Forward maps ids [B, L], which must be within the vocabulary, to [B, L, D].
+func (e *Embedding) Forward(s *mlx.Scope, ids mlx.Array) mlx.Array {
+	w := s.Take(e.weight.Array(), ids, 0)
+	if e.packing.Bits == 0 {
+		return w
+	}
+	scales := s.Take(e.scales.Array(), ids, 0)
+	var biases mlx.Array
+	if e.biases.Array().Valid() {
+		biases = s.Take(e.biases.Array(), ids, 0)
+	}
+	return s.Dequantize(w, scales, biases, e.packing.GroupSize, e.packing.Bits, e.packing.Mode,
+		scales.Dtype())
+}
+
+// Unembed maps [.., D] to a score for each row of the table, [.., V].
+func (e *Embedding) Unembed(s *mlx.Scope, x mlx.Array) mlx.Array { return e.times(s, x) }
+
+// RMSNorm scales the last axis to a root mean square of 1, times a weight [D].
+type RMSNorm struct {
+	dim    int
+	eps    float32
+	weight mlx.Var
+}
+
+// NewRMSNorm returns a norm without weights over dim elements.
+func NewRMSNorm(dim int, eps float32) RMSNorm { return RMSNorm{dim: dim, eps: eps} }
+
+// Forward keeps the shape of x [.., D].
+func (n *RMSNorm) Forward(s *mlx.Scope, x mlx.Array) mlx.Array {
+	return s.RMSNorm(x, n.weight.Array(), n.eps)
+}
+
+// SwiGLU is the gated feed-forward block down(silu(gate x) * up x).
+type SwiGLU struct {
+	Gate Linear `weight:"gate_proj"`
+	Up   Linear `weight:"up_proj"`
+	Down Linear `weight:"down_proj"`
+}
+
+// NewSwiGLU returns a block without weights that widens dim elements to hidden.
+func NewSwiGLU(dim, hidden int, bias bool) SwiGLU {
+	return SwiGLU{
+		Gate: NewLinear(dim, hidden, bias),
+		Up:   NewLinear(dim, hidden, bias),
+		Down: NewLinear(hidden, dim, bias),
+	}
+}
+
+// Forward keeps the shape of x [.., D].
+func (m *SwiGLU) Forward(s *mlx.Scope, x mlx.Array) mlx.Array {
+	gate := m.Gate.Forward(s, x)
+	gate = s.Mul(gate, s.Sigmoid(gate))
+	return m.Down.Forward(s, s.Mul(gate, m.Up.Forward(s, x)))
+}
+
+// SplitHeads turns [B, L, H*d] into [B, H, L, d].
+func SplitHeads(s *mlx.Scope, x mlx.Array, heads int) mlx.Array {
+	return s.Transpose(s.Reshape(x, x.Dim(0), x.Dim(1), heads, -1), 0, 2, 1, 3)
+}
+
+// MergeHeads turns [B, H, L, d] into [B, L, H*d].
+func MergeHeads(s *mlx.Scope, x mlx.Array) mlx.Array {
+	return s.Reshape(s.Transpose(x, 0, 2, 1, 3), x.Dim(0), x.Dim(2), -1)
+}
+
+// Attention lets the last L of T tokens look at themselves and what is before
+// them: q [B, H, L, d], k and v [B, G, T, d], result [B, H, L, d]. MLX spreads the
+// G key/value heads over the H query heads itself.
+func Attention(s *mlx.Scope, q, k, v mlx.Array, scale float32) mlx.Array {
+	mode := mlx.MaskCausal
+	if q.Dim(2) == 1 {
+		mode = mlx.MaskNone // one token sees everything
+	}
+	return s.SDPA(q, k, v, scale, mode, mlx.Array{}, mlx.Array{})
+}

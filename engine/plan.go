@@ -1,0 +1,238 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+
+	"harmonyd/engine/mlx"
+	"harmonyd/engine/models"
+	"harmonyd/engine/nn"
+	"harmonyd/engine/weights"
+)
+
+const (
+	// unpackShare is the part of the memory that is free which float32 weights
+	// may take on a CPU. There products of other types are scalar code, 10 to 40
+	// times as slow.
+	unpackShare = 0.5
+	// plannedTokens is the length of text that a model must have room for when
+	// it is loaded. More is taken as it is needed.
+	plannedTokens = 2048
+)
+
+// plan is a load that has been thought through: everything that headers and
+// config.json can tell is known to be right.
+type plan struct {
+	model  models.Model
+	config *weights.Config
+	files  *weights.Model
+	slots  []nn.Slot
+	// dtype is the type of every float weight and so of every activation.
+	dtype  mlx.Dtype
+	bytes  int64 // of the weights on the device
+	needed int64 // with the cache and the scratch of a first request
+}
+
+// device is where a model will run.
+type device struct {
+	gpu       bool
+	available int64 // bytes
+}
+
+// newPlan opens a model folder and decides how to load it. The caller closes the
+// plan.
+func newPlan(folder weights.Folder, d device) (*plan, error) {
+	config, err := weights.ReadConfigFolder(folder)
+	if err != nil {
+		return nil, err
+	}
+	m, err := models.New(config.ModelType, config.Raw)
+	if err != nil {
+		return nil, err
+	}
+	files, err := weights.OpenFolder(folder)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{model: m, config: config, files: files}
+	if err := p.fit(d); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// close closes the files. What was read stays.
+func (p *plan) close() { _ = p.files.Close() } // only read from
+
+// fit binds the model to the checkpoint, as float32 where the device is a CPU
+// and they fit, otherwise as the checkpoint has them.
+func (p *plan) fit(d device) error {
+	tensors, err := catalogue(p.files, p.model)
+	if err != nil {
+		return err
+	}
+	c := nn.Checkpoint{Tensors: tensors, Ignore: p.model.Ignores}
+	if q := p.config.Quantization; q != nil {
+		c.Packing = func(path string) (nn.Packing, bool, bool) {
+			params, packed, explicit := q.For(path)
+			mode, err := mlx.ParseMode(params.Mode)
+			return nn.Packing{GroupSize: params.GroupSize, Bits: params.Bits, Mode: mode},
+				packed && err == nil, explicit
+		}
+	}
+	if !d.gpu && p.unpackable() {
+		c.Unpack = true
+		if err := p.bind(c, mlx.Float32); err != nil {
+			return err
+		}
+		if float64(p.bytes) <= unpackShare*float64(d.available) {
+			return nil
+		}
+	}
+	c.Unpack = false
+	dtype, err := activations(tensors, p.model)
+	if err != nil {
+		return err
+	}
+	return p.bind(c, dtype)
+}
+
+func (p *plan) bind(c nn.Checkpoint, dtype mlx.Dtype) (err error) {
+	if p.slots, err = nn.Bind(p.model, c); err != nil {
+		return err
+	}
+	p.dtype, p.bytes = dtype, 0
+	for i := range p.slots {
+		p.bytes += p.slotBytes(&p.slots[i])
+	}
+	sizes := p.model.Sizes()
+	width := int64(dtype.Size())
+	tokens := int64(plannedTokens)
+	if sizes.Context > 0 {
+		tokens = min(tokens, int64(sizes.Context))
+	}
+	// A chunk has a handful of activations alive at a time; the scores exist for
+	// one position.
+	scratch := 4*firstChunk*int64(sizes.Widest)*width + 2*int64(sizes.Vocab)*4
+	p.needed = p.bytes + tokens*int64(sizes.CachePerToken)*width + scratch
+	return nil
+}
+
+// unpackable reports whether every quantized weight can be unpacked here.
+func (p *plan) unpackable() bool {
+	q := p.config.Quantization
+	if q == nil {
+		return true
+	}
+	for _, t := range p.files.Tensors {
+		if path, ok := cutLeaf(t.Name, "scales"); ok {
+			if params, packed, _ := q.For(path); packed && params.Mode != mlx.Affine.String() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// target is the type that a slot's array has on the device.
+func (p *plan) target(sl *nn.Slot) mlx.Dtype {
+	switch {
+	case sl.Values != nil:
+		return mlx.Float32
+	case isFloat(sl.Dtype):
+		return p.dtype
+	}
+	return sl.Dtype
+}
+
+func (p *plan) slotBytes(sl *nn.Slot) int64 {
+	n := int64(p.target(sl).Size())
+	for _, d := range sl.Shape {
+		n *= int64(d)
+	}
+	return n
+}
+
+// stagingBytes is the memory that converting the slot takes besides its result.
+func (p *plan) stagingBytes(sl *nn.Slot) int64 {
+	switch {
+	case sl.Values != nil || sl.Packing.Bits == 0 && p.target(sl) == sl.Dtype:
+		return 0
+	case sl.Packing.Bits == 0:
+		return p.slotBytes(sl) / int64(p.dtype.Size()) * int64(sl.Dtype.Size())
+	}
+	var n int64
+	for _, leaf := range packedLeaves {
+		t, _ := p.files.Tensor(sl.Path + "." + leaf)
+		n += t.Bytes
+	}
+	return n
+}
+
+var packedLeaves = [...]string{"weight", "scales", "biases"}
+
+// catalogue translates the headers for nn. A type that MLX cannot hold is an
+// error unless the model ignores the tensor.
+func catalogue(files *weights.Model, m models.Model) (map[string]nn.Tensor, error) {
+	tensors := make(map[string]nn.Tensor, len(files.Tensors))
+	for _, t := range files.Tensors {
+		dtype, ok := stored[t.Dtype]
+		if !ok && !m.Ignores(t.Name) {
+			return nil, fmt.Errorf("%s: tensor %q: dtype %s is not supported", t.File, t.Name, t.Dtype)
+		}
+		tensors[t.Name] = nn.Tensor{Shape: t.Shape, Dtype: dtype}
+	}
+	return tensors, nil
+}
+
+var stored = map[weights.Dtype]mlx.Dtype{
+	weights.Bool: mlx.Bool, weights.U8: mlx.Uint8, weights.I8: mlx.Int8, weights.U16: mlx.Uint16,
+	weights.I16: mlx.Int16, weights.U32: mlx.Uint32, weights.I32: mlx.Int32, weights.U64: mlx.Uint64,
+	weights.I64: mlx.Int64, weights.F16: mlx.Float16, weights.BF16: mlx.BFloat16, weights.F32: mlx.Float32,
+}
+
+func isFloat(d mlx.Dtype) bool {
+	return d == mlx.Float32 || d == mlx.Float16 || d == mlx.BFloat16
+}
+
+// activations is the type that the scales have, or without any the matrices. MLX
+// promotes a mixture to float32 without a word, at a third of the speed, so it
+// is an error. Norms and biases, which some converters leave in float32, are
+// converted instead.
+func activations(tensors map[string]nn.Tensor, m models.Model) (mlx.Dtype, error) {
+	var leading, plain []string
+	for name, t := range tensors {
+		if !isFloat(t.Dtype) || m.Ignores(name) {
+			continue
+		}
+		if _, ok := cutLeaf(name, "scales"); ok {
+			leading = append(leading, name)
+		} else if _, ok := cutLeaf(name, "weight"); ok && len(t.Shape) > 1 {
+			plain = append(plain, name)
+		}
+	}
+	if len(leading) == 0 {
+		leading = plain
+	}
+	if len(leading) == 0 {
+		return mlx.BFloat16, nil // packings without float scales
+	}
+	slices.Sort(leading)
+	first := leading[0]
+	for _, name := range leading {
+		if a, b := tensors[first].Dtype, tensors[name].Dtype; a != b {
+			return 0, fmt.Errorf("mixed types: %s is %v, %s is %v", first, a, name, b)
+		}
+	}
+	return tensors[first].Dtype, nil
+}
+
+// cutLeaf splits "path.leaf".
+func cutLeaf(name, leaf string) (path string, ok bool) {
+	n := len(name) - len(leaf) - 1
+	if n < 0 || name[n] != '.' || name[n+1:] != leaf {
+		return "", false
+	}
+	return name[:n], true
+}
