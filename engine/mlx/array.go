@@ -63,7 +63,7 @@ func (a Array) String() string {
 	if a.h == nil {
 		return "absent"
 	}
-	return fmt.Sprint(a.Dtype(), a.Shape(nil))
+	return fmt.Sprintf("%v%v", a.Dtype(), a.Shape(nil))
 }
 
 // A Dtype is the type of an array's elements.

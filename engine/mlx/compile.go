@@ -42,6 +42,9 @@ func Compile(fn func(s *Scope, in []Array) []Array, shapeless bool) (*Compiled, 
 // Call appends the results of the function, arrays of s, to dst and returns it;
 // dst unchanged after an error.
 func (c *Compiled) Call(s *Scope, dst []Array, in ...Array) []Array {
+	if s.Err() != nil {
+		return dst
+	}
 	n := s.pass(in)
 	c.trace.st, c.trace.err = Stream{c: s.ptr().stream}, nil
 	got := int(C.hm_compiled_call(s.ptr(), c.c, n))

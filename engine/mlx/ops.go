@@ -9,6 +9,8 @@ package mlx
 // #cgo nocallback hm_reduce
 // #cgo noescape hm_axis
 // #cgo nocallback hm_axis
+// #cgo noescape hm_divide_by
+// #cgo nocallback hm_divide_by
 // #cgo noescape hm_where
 // #cgo nocallback hm_where
 // #cgo noescape hm_addmm
@@ -104,12 +106,17 @@ func (s *Scope) Mul(a, b Array) Array { return s.binary(C.HM_OP_MUL, a, b) }
 // Div returns a/b; integers become float32.
 func (s *Scope) Div(a, b Array) Array { return s.binary(C.HM_OP_DIV, a, b) }
 
-// FloorDiv returns a/b rounded down. An integer divisor must not hold a zero,
-// which stops the process on a CPU.
-func (s *Scope) FloorDiv(a, b Array) Array { return s.binary(C.HM_OP_FLOOR_DIV, a, b) }
+// FloorDiv returns integers a divided by n, which is positive. MLX rounds integers
+// towards zero, so only for a >= 0 is it the floor.
+func (s *Scope) FloorDiv(a Array, n int) Array {
+	return s.made(C.hm_divide_by(s.ptr(), false, a.use(), C.longlong(n)))
+}
 
-// Remainder returns a-b*floor(a/b), with FloorDiv's warning.
-func (s *Scope) Remainder(a, b Array) Array { return s.binary(C.HM_OP_REMAINDER, a, b) }
+// Remainder returns the integers in [0, n) that differ from a by a multiple of n,
+// which is positive.
+func (s *Scope) Remainder(a Array, n int) Array {
+	return s.made(C.hm_divide_by(s.ptr(), true, a.use(), C.longlong(n)))
+}
 
 // Maximum returns the larger of a and b; NaN wins.
 func (s *Scope) Maximum(a, b Array) Array { return s.binary(C.HM_OP_MAXIMUM, a, b) }
@@ -117,7 +124,7 @@ func (s *Scope) Maximum(a, b Array) Array { return s.binary(C.HM_OP_MAXIMUM, a, 
 // Minimum returns the smaller of a and b; NaN wins.
 func (s *Scope) Minimum(a, b Array) Array { return s.binary(C.HM_OP_MINIMUM, a, b) }
 
-// Power returns a to the power of b.
+// Power returns a to the power of b, of which one at least must be floats.
 func (s *Scope) Power(a, b Array) Array { return s.binary(C.HM_OP_POWER, a, b) }
 
 // Equal returns a == b as Bool.

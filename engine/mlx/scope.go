@@ -28,6 +28,7 @@ type Scope struct {
 // NewScope returns an empty scope whose operations run on st; the zero Stream
 // stands for DefaultStream. The caller closes it.
 func NewScope(st Stream) *Scope {
+	onThread()
 	if st.c.ctx == nil {
 		st = DefaultStream()
 	}
@@ -37,6 +38,8 @@ func NewScope(st Stream) *Scope {
 	}
 	return &Scope{c: c}
 }
+
+var errClosed = errors.New("mlx: the scope is closed")
 
 // Close frees the scope and all its arrays. A second Close does nothing.
 func (s *Scope) Close() {
@@ -51,18 +54,29 @@ func (s *Scope) Close() {
 // Reset frees all arrays of s and forgets its error, so that one scope serves
 // every decode step without an allocation.
 func (s *Scope) Reset() {
+	if s.c == nil {
+		return
+	}
 	s.dropTags()
-	C.hm_scope_reset(s.ptr())
+	C.hm_scope_reset(s.c)
 	s.err = nil
 }
 
 // Len returns the number of arrays that s owns.
-func (s *Scope) Len() int { return int(s.ptr().n) }
+func (s *Scope) Len() int {
+	if c := s.ptr(); c != nil {
+		return int(c.n)
+	}
+	return 0
+}
 
 // Err returns the first error since the scope was made or reset, such as
 // "mlx: matmul [4 8] x [16 8]: [matmul] Last dimension of first input ...".
 func (s *Scope) Err() error {
 	c := s.ptr()
+	if c == nil {
+		return errClosed
+	}
 	if c.failed != 0 && s.err == nil {
 		s.err = errors.New("mlx: " + C.GoString(&c.err[0]))
 	}
@@ -106,6 +120,9 @@ func (s *Scope) pass(a []Array) C.size_t {
 // args is the scope's argument list of n entries, in C memory.
 func (s *Scope) args(n int) []C.hm_array {
 	c := s.ptr()
+	if c == nil {
+		return nil
+	}
 	if C.size_t(n) > c.arg_cap && !bool(C.hm_scope_args(c, C.size_t(n))) {
 		s.Fail(fmt.Errorf("mlx: no memory for %d operands", n))
 		return nil

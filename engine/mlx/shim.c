@@ -25,6 +25,8 @@ __attribute__((constructor)) static void install_handler(void) {
   mlx_set_error_handler(keep_message, NULL, NULL);
 }
 
+static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
+
 const char *hm_last_error(void) { return hm_message; }
 
 void hm_count_live(int64_t n) { HM_COUNT(live, n); }
@@ -117,7 +119,7 @@ hm_array hm_refuse(const hm_frame *f, const char *why) {
 
 bool hm_enter(const hm_frame *f, int required) {
   HM_COUNT(calls, 1);
-  if (f->s->failed) return false;
+  if (!f->s || f->s->failed) return false;
   HM_COUNT(ops, 1);
   for (int i = 0; i < required; i++) {
     if (!f->in[i]) {
@@ -128,14 +130,27 @@ bool hm_enter(const hm_frame *f, int required) {
   return true;
 }
 
+// MLX's CPU allocator does not check for a failed malloc, so a result beyond all
+// memory is refused while it is still only a node of the graph.
+static size_t machine_bytes(void) {
+  static size_t bytes;
+  if (!bytes) bytes = (size_t)sysconf(_SC_PHYS_PAGES) * page_size();
+  return bytes;
+}
+
 hm_array hm_leave(const hm_frame *f, int status, mlx_array r) {
+  const char *why = NULL;
   if (status || !r.ctx) {
-    mlx_array_free(r);
-    return hm_refuse(f, hm_message);
+    why = hm_message;
+  } else if (mlx_array_ndim(r) > HM_MAX_RANK) {
+    why = "the result's rank is above 8";
+  } else if (mlx_array_size(r) > machine_bytes() ||
+             mlx_array_nbytes(r) > machine_bytes()) {
+    why = "the result is larger than this machine's memory";
   }
-  if (mlx_array_ndim(r) > HM_MAX_RANK) {
+  if (why) {
     mlx_array_free(r);
-    return hm_refuse(f, "the result's rank is above 8");
+    return hm_refuse(f, why);
   }
   hm_array h = hm_own(f->s, r);
   return h ? h : hm_refuse(f, "out of memory");
@@ -313,8 +328,6 @@ void hm_reset_peak(void) { mlx_reset_peak_memory(); }
 // A buffer's header lies in the page before its data: the deleter gets only the
 // data pointer and has to know the length to count it off.
 typedef struct { void *base; size_t bytes; } buffer_header;
-
-static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
 void *hm_buffer_new(size_t bytes) {
   size_t page = page_size();

@@ -80,8 +80,6 @@ extern hm_counters hm_counts;
   X(SUB, "sub", mlx_subtract)                         \
   X(MUL, "mul", mlx_multiply)                         \
   X(DIV, "div", mlx_divide)                           \
-  X(FLOOR_DIV, "floor_div", mlx_floor_divide)         \
-  X(REMAINDER, "remainder", mlx_remainder)            \
   X(MAXIMUM, "maximum", mlx_maximum)                  \
   X(MINIMUM, "minimum", mlx_minimum)                  \
   X(POWER, "power", mlx_power)                        \
@@ -179,6 +177,7 @@ hm_array hm_unary(hm_scope *s, int op, hm_array a);
 hm_array hm_binary(hm_scope *s, int op, hm_array a, hm_array b);
 hm_array hm_reduce(hm_scope *s, int op, hm_array a, long long axis, bool keep);
 hm_array hm_axis(hm_scope *s, int op, hm_array a, long long axis);
+hm_array hm_divide_by(hm_scope *s, bool remainder, hm_array a, long long n);
 hm_array hm_where(hm_scope *s, hm_array c, hm_array a, hm_array b);
 hm_array hm_addmm(hm_scope *s, hm_array c, hm_array a, hm_array b, float alpha,
                   float beta);

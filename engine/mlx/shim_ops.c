@@ -28,8 +28,16 @@ hm_array hm_unary(hm_scope *s, int op, hm_array a) {
   HM_RETURN(unary[op].fn(&r_, hm_in(a), s->stream));
 }
 
+static bool is_integer(hm_array a) {
+  mlx_dtype d = mlx_array_dtype(hm_in(a));
+  return d >= MLX_UINT8 && d <= MLX_INT64;
+}
+
 hm_array hm_binary(hm_scope *s, int op, hm_array a, hm_array b) {
   HM_OP(s, binary[op].name, 2, NULL, a, b);
+  // MLX's integer power does not return for a negative exponent.
+  HM_CHECK(op != HM_OP_POWER || !is_integer(a) || !is_integer(b),
+           "integer powers are not supported");
   HM_RETURN(binary[op].fn(&r_, hm_in(a), hm_in(b), s->stream));
 }
 
@@ -43,6 +51,24 @@ hm_array hm_axis(hm_scope *s, int op, hm_array a, long long axis) {
   HM_OP(s, by_axis[op].name, 1, NULL, a);
   HM_INT(axis);
   HM_RETURN(by_axis[op].fn(&r_, hm_in(a), (int)axis, s->stream));
+}
+
+// An integer division by zero stops the process, so the divisor is a number that
+// is checked here and not an array.
+hm_array hm_divide_by(hm_scope *s, bool remainder, hm_array a, long long n) {
+  HM_OP(s, remainder ? "remainder" : "floor_div", 1, NULL, a);
+  HM_CHECK(n >= 1 && n <= INT32_MAX, "the divisor is not positive");
+  HM_CHECK(is_integer(a), "not an integer array");
+  mlx_dtype d = mlx_array_dtype(hm_in(a));
+  HM_CHECK(n < (1LL << (8 * mlx_dtype_size(d) - 1)) || mlx_dtype_size(d) == 8,
+           "the divisor does not fit the dtype");
+  mlx_array v = mlx_array_new_int((int)n), by = {0};
+  int rc = !v.ctx || mlx_astype(&by, v, d, s->stream) ||
+           (remainder ? mlx_remainder(&r_, hm_in(a), by, s->stream)
+                      : mlx_floor_divide(&r_, hm_in(a), by, s->stream));
+  mlx_array_free(v);
+  mlx_array_free(by);
+  HM_RETURN(rc);
 }
 
 hm_array hm_where(hm_scope *s, hm_array c, hm_array a, hm_array b) {
@@ -160,9 +186,11 @@ bool hm_split(hm_scope *s, hm_array a, size_t n, long long axis) {
 
 hm_array hm_repeat(hm_scope *s, hm_array a, long long n, long long axis) {
   HM_OP(s, "repeat", 1, NULL, a);
-  HM_INT(n);
-  HM_INT(axis);
-  HM_RETURN(mlx_repeat_axis(&r_, hm_in(a), (int)n, (int)axis, s->stream));
+  int i = hm_axis_of(axis, (int)mlx_array_ndim(hm_in(a)));
+  HM_CHECK(i >= 0, "axis out of range");
+  HM_CHECK(n >= 0 && n <= INT32_MAX, "count out of range");
+  HM_INT(n * mlx_array_dim(hm_in(a), i));
+  HM_RETURN(mlx_repeat_axis(&r_, hm_in(a), (int)n, i, s->stream));
 }
 
 hm_array hm_contiguous(hm_scope *s, hm_array a) {
@@ -287,11 +315,6 @@ hm_array hm_slice_update_axis(hm_scope *s, hm_array a, hm_array u,
 }
 
 // Indices.
-
-static bool is_integer(hm_array a) {
-  mlx_dtype d = mlx_array_dtype(hm_in(a));
-  return d >= MLX_UINT8 && d <= MLX_INT64;
-}
 
 hm_array hm_take(hm_scope *s, hm_array a, hm_array i, long long axis) {
   HM_OP(s, "take", 2, NULL, a, i);

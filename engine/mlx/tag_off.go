@@ -20,6 +20,8 @@ func (s *Scope) made(h C.hm_array) Array { return Array{h: h} }
 
 func (s *Scope) dropTags() {}
 
+func onThread() {}
+
 func (v *Var) untag() {}
 
 func (v *Var) retag() {}
