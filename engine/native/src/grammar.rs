@@ -43,6 +43,9 @@ pub struct Matcher {
 struct Env {
     trie: TokTrie,
     tokenizer: Arc<Tokenizer>,
+    /// Whether there is a token for each byte that UTF-8 has. Only then can
+    /// every forced text be split into tokens, which llguidance takes for granted.
+    complete: bool,
 }
 
 impl TokenizerEnv for Env {
@@ -50,14 +53,40 @@ impl TokenizerEnv for Env {
         &self.trie
     }
 
+    /// Splits forced text as the tokenizer would, unless its normalizer writes
+    /// other bytes than the grammar wants.
     fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<u32> {
         self.trie.tokenize_with_greedy_fallback(bytes, |text| {
-            let known = |ids: &Vec<u32>| ids.iter().all(|&id| (id as usize) < self.trie.vocab_size());
-            match self.tokenizer.encode_bare(text) {
-                Ok(ids) if known(&ids) => ids,
-                _ => self.trie.greedy_tokenize(text.as_bytes()),
+            let ids = self.tokenizer.encode_bare(text).unwrap_or_default();
+            if self.spell(&ids, text) {
+                return ids;
             }
+            self.trie.greedy_tokenize(text.as_bytes())
         })
+    }
+
+    fn tokenize_is_canonical(&self) -> bool {
+        self.complete
+    }
+}
+
+impl Env {
+    fn new(trie: TokTrie, tokenizer: Arc<Tokenizer>) -> Env {
+        let utf8 = |b: &u8| !matches!(b, 0xc0 | 0xc1 | 0xf5..=0xff);
+        let complete = (0..=255).filter(utf8).all(|b| trie.token_id_at_bytes(&[b]).is_some());
+        Env { trie, tokenizer, complete }
+    }
+
+    fn spell(&self, ids: &[u32], text: &str) -> bool {
+        let mut rest = text.as_bytes();
+        for &id in ids {
+            let token = self.trie.token(id);
+            match rest.strip_prefix(token) {
+                Some(after) if !token.is_empty() => rest = after,
+                _ => return false,
+            }
+        }
+        rest.is_empty()
     }
 }
 
@@ -76,8 +105,9 @@ impl Vocabulary {
         }
         let words: Vec<Vec<u8>> = (0..size as u32).map(|id| word(&tokenizer, id, eos)).collect();
         let trie = TokTrie::from(&TokRxInfo::new(size as u32, first), &words).with_eos_tokens(eos);
-        let env: TokEnv = Arc::new(Env { trie, tokenizer });
-        let caps = InferenceCapabilities { ff_tokens: true, ..Default::default() };
+        let env: TokEnv = Arc::new(Env::new(trie, tokenizer));
+        let forces = env.tokenize_is_canonical();
+        let caps = InferenceCapabilities { ff_tokens: forces, ..Default::default() };
         let mut factory = ParserFactory::new(&env, caps, &SlicedBiasComputer::general_slices())?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
@@ -213,6 +243,10 @@ impl Matcher {
         self.check()?;
         if self.inner.is_stopped() {
             return Err(refuse!("token {token}: the grammar is complete"));
+        }
+        // The library takes an unknown id for a failure of its own.
+        if token as usize >= self.grammar.size {
+            return Err(refuse!("token {token}: outside the vocabulary of {}", self.grammar.size));
         }
         match self.inner.try_consume_tokens(&[token]) {
             Ok(1) => {

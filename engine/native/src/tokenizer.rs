@@ -168,7 +168,7 @@ impl Tokenizer {
         for token in &tokens {
             let (from, to) = token.offsets;
             // An unknown token is a control token too, but spells other text.
-            if !self.table.flag(token.id, CONTROL) || piece.get(from..to) != Some(&*token.value) {
+            if !self.table.flag(token.id, CONTROL) || piece.get(from..to) != self.literal(token.id).as_deref() {
                 continue;
             }
             match piece[from..to].chars().next().map(|c| from + c.len_utf8()) {
