@@ -1,0 +1,187 @@
+// Package prompt turns a conversation into the token ids that a model reads.
+// What users, tools and earlier answers say is data: it must never become a
+// control token, whatever it looks like and whatever the model's template does
+// with it.
+//
+// Start with Renderer.
+package prompt
+
+import (
+	"fmt"
+	"strings"
+
+	"harmonyd/schema"
+)
+
+// Tokenizer is what a Renderer needs of a model's tokenizer.
+type Tokenizer interface {
+	// Encode returns the ids of text. Where special is set, the literals of
+	// control tokens in text become those tokens.
+	Encode(text string, special bool) ([]int32, error)
+	// SpecialLiterals are the texts that Encode turns into control tokens.
+	SpecialLiterals() []string
+}
+
+// Template is a model's chat template. Render takes a JSON object and keeps the
+// order of its keys.
+type Template interface {
+	Render(context []byte) (string, error)
+}
+
+// Renderer renders conversations for one model through its chat template. It
+// is safe for concurrent use where its Tokenizer and Template are.
+type Renderer struct {
+	tokenizer Tokenizer
+	template  Template
+	literals  *literals
+	control   map[int32]bool // the ids of the control tokens
+}
+
+// New returns a Renderer. A template of nil is a model without one: Render
+// then refuses, because no format can be guessed that such a model was trained
+// on; a client sends it a raw prompt instead.
+func New(tokenizer Tokenizer, template Template) (*Renderer, error) {
+	r := &Renderer{tokenizer: tokenizer, template: template, control: make(map[int32]bool)}
+	var known []string
+	for _, text := range tokenizer.SpecialLiterals() {
+		ids, err := tokenizer.Encode(text, true)
+		if err != nil {
+			return nil, fmt.Errorf("control token %q: %w", text, err)
+		}
+		// A literal of several ids is no control token but text that Encode
+		// happens to split.
+		if len(ids) == 1 {
+			r.control[ids[0]] = true
+			known = append(known, text)
+		}
+	}
+	r.literals = newLiterals(known)
+	return r, nil
+}
+
+// Render returns the ids of a conversation, ending where the model is to
+// answer. Where messages hold nothing that looks like a control token, these
+// are the ids of the rendered text. Errors are *schema.Error: unsupported for a
+// kind of message or part that cannot be rendered, request_failed where the
+// template refuses the conversation, invalid_params where a message has a
+// control token in it that the template does not merely pass through.
+func (r *Renderer) Render(messages []schema.Message) ([]int32, error) {
+	if r.template == nil {
+		return nil, schema.Unsupported("messages", "the model has no chat template; send prompt instead of messages")
+	}
+	turns, err := turnsOf(messages)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.refuseCharacters(turns); err != nil {
+		return nil, err
+	}
+	var text string
+	var spans []span
+	// The second try is for a template that shows the time.
+	for ok, try := false, 0; !ok; try++ {
+		if try == 2 {
+			return nil, r.refusal(turns)
+		}
+		if text, err = r.render(turns); err != nil {
+			return nil, err
+		}
+		spans, ok = r.controlSpans(turns, text)
+	}
+	ids, err := r.encode(text, spans)
+	if err != nil {
+		return nil, err
+	}
+	// The last line of defence: a tokenizer whose normalizer or vocabulary makes
+	// a control token out of ordinary text.
+	n := 0
+	for _, id := range ids {
+		if r.control[id] {
+			n++
+		}
+	}
+	if n > len(spans) {
+		return nil, schema.InvalidParam("/messages", "the text becomes %d control tokens of the model and the chat template wrote %d", n, len(spans))
+	}
+	return ids, nil
+}
+
+// turn is a message as templates know it. Foreign are the strings in it that
+// others wrote.
+type turn struct {
+	role    schema.Role
+	foreign []foreign
+}
+
+// foreign is a string that others wrote: key is its name in the template's
+// context, path its place in params.
+type foreign struct {
+	key, path, text string
+}
+
+// turnsOf refuses what templates have no common form for.
+func turnsOf(messages []schema.Message) ([]turn, error) {
+	turns := make([]turn, len(messages))
+	for i := range messages {
+		m := &messages[i]
+		at := fmt.Sprintf("/messages/%d", i)
+		switch m.Role {
+		case schema.RoleSystem, schema.RoleUser, schema.RoleAssistant, schema.RoleTool:
+		case schema.RoleDeveloper:
+			return nil, schema.Unsupported("role developer", "%s/role: messages of the developer are not supported by this model", at)
+		default:
+			return nil, schema.InvalidParam(at+"/role", "got %q, want system, user, assistant or tool", m.Role)
+		}
+		if len(m.ToolCalls) > 0 {
+			return nil, schema.Unsupported("toolCalls", "%s/toolCalls: tool calls in messages are not supported yet", at)
+		}
+		var content strings.Builder
+		for j := range m.Content {
+			part := &m.Content[j]
+			if part.Type != schema.PartText {
+				return nil, schema.Unsupported("content part "+string(part.Type),
+					"%s/content/%d: parts of type %q are not supported by this model", at, j, part.Type)
+			}
+			content.WriteString(part.Text)
+		}
+		t := turn{role: m.Role, foreign: []foreign{{"content", at + "/content", content.String()}}}
+		if m.Name != "" {
+			t.foreign = append(t.foreign, foreign{"name", at + "/name", m.Name})
+		}
+		if m.ToolCallID != "" {
+			t.foreign = append(t.foreign, foreign{"tool_call_id", at + "/toolCallId", m.ToolCallID})
+		}
+		turns[i] = t
+	}
+	return turns, nil
+}
+
+func (r *Renderer) render(turns []turn) (string, error) {
+	text, err := r.template.Render(appendContext(nil, turns))
+	if err != nil {
+		e := schema.Errorf(schema.KindRequestFailed, "chat template: %v", err)
+		e.Data.Cause = err.Error()
+		return "", e
+	}
+	return text, nil
+}
+
+// appendContext appends the object that the template reads. Its members are
+// those that transformers gives to every template, so that a template may ask
+// whether tools are there; the tokenizer's own tokens are added by Template.
+func appendContext(dst []byte, turns []turn) []byte {
+	dst = append(dst, `{"messages":[`...)
+	for i, t := range turns {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"role":`...)
+		dst = schema.AppendString(dst, string(t.role))
+		for _, f := range t.foreign {
+			dst = append(dst, `,"`+f.key+`":`...)
+			dst = schema.AppendString(dst, f.text)
+		}
+		dst = append(dst, '}')
+	}
+	return append(dst, `],"tools":null,"documents":null,"add_generation_prompt":true}`...)
+}

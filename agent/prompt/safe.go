@@ -1,0 +1,175 @@
+package prompt
+
+import (
+	"crypto/rand"
+	"slices"
+	"strings"
+
+	"harmonyd/schema"
+)
+
+// A template gives one flat text, in which a control token that it wrote looks
+// like the same characters in a message. To tell them apart the conversation
+// is rendered a second time with a nonce inside each such text of a message:
+// what is a literal in the second rendering as well came from the template.
+// The two must be the same but for the nonces; a template that looks into the
+// texts and writes something else for the broken ones is caught by that.
+
+// newNonce returns letters that no message can foresee, and that templates
+// pass through: they are no white space, and JSON does not escape them.
+func newNonce() string { return "x" + strings.ToLower(rand.Text()) + "x" }
+
+// controlSpans returns the places in text, the rendering of turns, where the
+// template itself wrote a control token. It is false where it cannot tell.
+func (r *Renderer) controlSpans(turns []turn, text string) ([]span, bool) {
+	// What only begins like a literal is broken as well, because a template that
+	// cuts a piece out of a message could join the rest into one. A template may
+	// also ask for such a text itself, say for </think>, and write something else
+	// for the broken one: so the next try breaks longer beginnings only.
+	for _, least := range []int{1, 2, 4, whole} {
+		nonce := newNonce()
+		other, changed := r.breakTurns(turns, nonce, least)
+		if !changed {
+			return r.literals.find(text), true
+		}
+		broken, err := r.render(other)
+		if err == nil && strings.ReplaceAll(broken, nonce, "") == text {
+			return withoutNonce(r.literals.find(broken), broken, nonce), true
+		}
+	}
+	return nil, false
+}
+
+// breakTurns returns turns with nonces in their foreign strings, and whether
+// there was a need for any.
+func (r *Renderer) breakTurns(turns []turn, nonce string, least int) ([]turn, bool) {
+	changed := false
+	other := make([]turn, len(turns))
+	for i, t := range turns {
+		other[i] = turn{role: t.role, foreign: slices.Clone(t.foreign)}
+		for j := range t.foreign {
+			f := &other[i].foreign[j]
+			f.text = r.literals.breakUp(f.text, nonce, least)
+			changed = changed || f.text != t.foreign[j].text
+		}
+	}
+	return other, changed
+}
+
+// refuseCharacters refuses texts with a control token of a single character in
+// them: nothing can be put inside it.
+func (r *Renderer) refuseCharacters(turns []turn) error {
+	for _, s := range r.literals.sorted {
+		if firstRune(s) < len(s) {
+			continue
+		}
+		for _, t := range turns {
+			for _, f := range t.foreign {
+				if strings.Contains(f.text, s) {
+					return schema.InvalidParam(f.path, "has the character %q in it, which is a control token of the model", s)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// refusal names the first text in turns that makes them unsafe to render.
+func (r *Renderer) refusal(turns []turn) error {
+	for _, t := range turns {
+		for _, f := range t.foreign {
+			if at := r.literals.find(f.text); len(at) > 0 {
+				return schema.InvalidParam(f.path, "has the control token %q in it, and the model's chat template does not pass it through as text", f.text[at[0].from:at[0].to])
+			}
+		}
+	}
+	return schema.InvalidParam("/messages", "a text could become part of a control token in the model's chat template")
+}
+
+// whole, as the least of breakUp, leaves what only begins like a literal.
+const whole = 1 << 30
+
+// breakUp puts nonce into s after the first character of each literal, and of
+// what begins like one for least bytes; and around s where its ends could be
+// part of a literal. Of white space around s nothing is known: templates trim.
+func (l *literals) breakUp(s, nonce string, least int) string {
+	var b strings.Builder
+	done := 0
+	for i := 0; i < len(s); i++ {
+		if !l.starts[s[i]] {
+			continue
+		}
+		first := firstRune(s[i:])
+		if full, begun := l.at(s[i:]); full == 0 && begun < least {
+			continue
+		}
+		b.WriteString(s[done : i+first])
+		b.WriteString(nonce)
+		done = i + first
+	}
+	b.WriteString(s[done:])
+	core := strings.TrimSpace(s)
+	if !l.touches(core) {
+		return b.String()
+	}
+	broken := b.String()
+	lead := len(s) - len(strings.TrimLeft(s, " \t\r\n"))
+	tail := len(strings.TrimRight(broken, " \t\r\n"))
+	if lead >= tail {
+		return broken
+	}
+	return broken[:lead] + nonce + broken[lead:tail] + nonce + broken[tail:]
+}
+
+// withoutNonce gives the places that spans of broken have once the nonces are
+// taken out of it.
+func withoutNonce(spans []span, broken, nonce string) []span {
+	out := make([]span, 0, len(spans))
+	at, removed := 0, 0
+	for _, s := range spans {
+		removed += strings.Count(broken[at:s.from], nonce) * len(nonce)
+		at = s.from
+		out = append(out, span{s.from - removed, s.to - removed})
+	}
+	return out
+}
+
+// encode returns the ids of text, in which the literals at spans are control
+// tokens and all others are not. Text without such others is encoded in one
+// piece, so that its ids are those of any other implementation. Around others,
+// the text from one control token to the next is one piece.
+func (r *Renderer) encode(text string, spans []span) ([]int32, error) {
+	all := r.literals.find(text)
+	if slices.Equal(all, spans) {
+		return r.tokenizer.Encode(text, true)
+	}
+	var ids []int32
+	add := func(from, to int, special bool) error {
+		if from == to {
+			return nil
+		}
+		more, err := r.tokenizer.Encode(text[from:to], special)
+		ids = append(ids, more...)
+		return err
+	}
+	clean := 0 // where the text begins that can be encoded with its control tokens
+	gap := 0   // where the text after the last control token begins
+	next := 0  // the first of all that ends behind gap
+	for _, s := range append(slices.Clone(spans), span{len(text), len(text)}) {
+		for next < len(all) && all[next].to <= gap {
+			next++
+		}
+		if next < len(all) && all[next].from < s.from {
+			if err := add(clean, gap, true); err != nil {
+				return nil, err
+			}
+			if err := add(gap, s.from, false); err != nil {
+				return nil, err
+			}
+			clean = s.from
+		}
+		gap = s.to
+	}
+	err := add(clean, len(text), true)
+	return ids, err
+}
