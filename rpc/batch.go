@@ -29,10 +29,10 @@ const (
 // text that follows a pause are not: the throttle is at its leading edge.
 //
 // The text waits here and not in the writer's queue. There the generation
-// stands at most once, as a mark, and when the mark's turn comes the writer
-// takes all that is here by then. So a pipe that is blocked costs nothing but
-// the text, and no order is lost: what is added later than the mark of this
-// generation, such as its response, comes after its text.
+// stands as a mark, and when the mark's turn comes the writer takes all that is
+// here by then. So a pipe that is blocked costs nothing but the text. What is
+// queued behind a mark, such as the response, comes after all that was said
+// before it; pin sees to it that it also comes before all that is said later.
 type generation struct {
 	id     string
 	w      *writer
@@ -43,12 +43,14 @@ type generation struct {
 
 	mu      sync.Mutex
 	queue   []event
-	bytes   int // of the text in queue
-	fresh   int // tokens since the last seal
-	freshN  int // bytes since the last seal
-	sealed  int // events at the front of queue that take no more text
-	marked  bool
-	spoken  bool // the first text has been marked
+	bytes   int   // of the text in queue
+	fresh   int   // tokens since the last seal
+	freshN  int   // bytes since the last seal
+	sealed  int   // events at the front of queue that take no more text
+	taking  int   // of those, how many the writer has yet to take this turn
+	marks   []int // in the writer's queue: how many events each takes, 0 for all
+	marked  bool  // the last of marks takes all
+	spoken  bool  // the first text has been marked
 	sent    time.Time
 	timer   *time.Timer
 	armed   bool
@@ -190,8 +192,27 @@ func (d *delta) add(channel schema.Channel, text string, tokens int) {
 func (g *generation) mark() {
 	if !g.marked {
 		g.marked = true
+		g.marks = append(g.marks, 0)
 		g.w.add(item{source: g})
 	}
+}
+
+// pin keeps what will be said from going out with what has been said: the
+// caller is about to queue a message that belongs in between.
+func (g *generation) pin() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.marked {
+		return
+	}
+	g.marked = false
+	taken := g.taking // and by the marks before
+	for _, n := range g.marks[:len(g.marks)-1] {
+		taken += n
+	}
+	g.marks[len(g.marks)-1] = len(g.queue) - taken
+	g.sealed = len(g.queue)
+	g.fresh, g.freshN = 0, 0
 }
 
 // arm makes sure that what is held back goes out when its time has come.
@@ -277,11 +298,18 @@ func (g *generation) finish() {
 func (g *generation) seal() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.marked = false
-	g.fresh, g.freshN = 0, 0
+	n := g.marks[0]
+	if g.marks = g.marks[:copy(g.marks, g.marks[1:])]; len(g.marks) == 0 {
+		g.marked = false
+	}
 	g.sent = time.Now()
-	g.sealed = len(g.queue)
-	return g.sealed
+	if n == 0 {
+		n = len(g.queue)
+		g.fresh, g.freshN = 0, 0
+		g.sealed = n
+	}
+	g.taking = n
+	return n
 }
 
 // next takes the first notification and appends it to dst.
@@ -293,6 +321,7 @@ func (g *generation) next(dst []byte) []byte {
 		g.queue = nil
 	}
 	g.sealed--
+	g.taking--
 	if e.delta != nil {
 		g.bytes -= e.delta.bytes
 	}

@@ -184,8 +184,10 @@ func (c *conn) cancel(r *request, p schema.CancelParams) (func(context.Context) 
 				found = append(found, g)
 			}
 		}
+		slices.SortFunc(found, func(a, b *request) int { return a.began.Compare(b.began) })
 		result := schema.CancelResult{Cancelled: len(found) > 0, State: schema.StateUnknown}
 		for _, g := range found {
+			g.generation.pin()
 			if s := g.generation.current(); slices.Index(states, s) > slices.Index(states, result.State) {
 				result.State = s
 			}

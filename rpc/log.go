@@ -118,14 +118,17 @@ func (s *LogSink) run() {
 	}
 }
 
-// Close waits until everything is written, but no longer than patience.
-func (s *LogSink) Close(patience time.Duration) {
+// Close waits until everything is written, but no longer than a moment: the
+// process is about to end, and whoever does not read now never will.
+func (s *LogSink) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	s.work.Signal()
 	s.mu.Unlock()
 	select {
 	case <-s.done:
+		return nil
 	case <-time.After(patience):
+		return errStalled
 	}
 }

@@ -31,6 +31,8 @@ import (
 //
 // The zero value is ready for use.
 type Agent struct {
+	// Pace is the time that each command and each token takes besides.
+	Pace time.Duration
 	// Gate releases generations that wait at gate, one for each value.
 	Gate chan struct{}
 
@@ -169,8 +171,7 @@ type generating struct {
 }
 
 func (g *generating) do(a *Agent, word string) error {
-	if g.ctx.Err() != nil {
-		g.cancelled()
+	if g.pause(a.Pace); g.done {
 		return nil
 	}
 	name, arg, _ := strings.Cut(word, ":")
@@ -186,6 +187,7 @@ func (g *generating) do(a *Agent, word string) error {
 	case "repeat":
 		for i := 0; i < n && !g.done; i++ {
 			g.say(schema.ChannelText, fmt.Sprintf("t%d ", i))
+			g.pause(a.Pace)
 		}
 	case "load":
 		g.sink.Status(schema.GenerateStatus{State: schema.StateLoading, LoadedShare: 0.5})
@@ -234,6 +236,15 @@ func (g *generating) say(channel schema.Channel, text string) {
 	g.sink.Text(g.ctx, channel, text, 1)
 	if g.tokens == g.max {
 		g.stop, g.done = schema.StopMaxTokens, true
+	}
+}
+
+func (g *generating) pause(d time.Duration) {
+	if d > 0 {
+		g.wait(time.After(d))
+	}
+	if g.ctx.Err() != nil {
+		g.cancelled()
 	}
 }
 
