@@ -19,9 +19,12 @@ type Compiled struct {
 }
 
 type traced struct {
-	fn  func(s *Scope, in []Array) []Array
-	st  Stream
-	err error // why the last trace failed, kept here: its text must not reach C
+	fn func(s *Scope, in []Array) []Array
+	st Stream
+	// Why the last call's trace failed. It is kept here because the text of an error
+	// must not reach mlx-c and a panic must not unwind C++.
+	err    error
+	panics any
 }
 
 var errTrace = errors.New("mlx: compile: the function returned a failed scope")
@@ -46,8 +49,11 @@ func (c *Compiled) Call(s *Scope, dst []Array, in ...Array) []Array {
 		return dst
 	}
 	n := s.pass(in)
-	c.trace.st, c.trace.err = Stream{c: s.ptr().stream}, nil
+	c.trace.st, c.trace.err, c.trace.panics = Stream{c: s.ptr().stream}, nil, nil
 	got := int(C.hm_compiled_call(s.ptr(), c.c, n))
+	if p := c.trace.panics; p != nil {
+		panic(p)
+	}
 	if err := c.trace.err; err != nil {
 		s.err = err
 		return dst
@@ -69,10 +75,15 @@ func (c *Compiled) Free() {
 }
 
 //export hmTrace
-func hmTrace(out *C.mlx_vector_array, in C.mlx_vector_array, id C.uintptr_t) C.int {
+func hmTrace(out *C.mlx_vector_array, in C.mlx_vector_array, id C.uintptr_t) (status C.int) {
 	t := cgo.Handle(id).Value().(*traced)
 	s := NewScope(t.st)
 	defer s.Close()
+	defer func() {
+		if t.panics = recover(); t.panics != nil {
+			status = 1
+		}
+	}()
 	args := make([]Array, C.hm_trace_inputs(s.ptr(), in))
 	for i, h := range s.args(len(args)) {
 		args[i] = s.made(h)

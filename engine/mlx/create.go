@@ -15,8 +15,6 @@ package mlx
 // #cgo nocallback hm_categorical
 // #cgo noescape hm_uniform
 // #cgo nocallback hm_uniform
-// #cgo noescape hm_normal
-// #cgo nocallback hm_normal
 // #cgo noescape hm_gumbel
 // #cgo nocallback hm_gumbel
 import "C"
@@ -81,11 +79,6 @@ func (s *Scope) Categorical(logits Array, axis int, key Array) Array {
 // Uniform draws from [0, 1).
 func (s *Scope) Uniform(key Array, d Dtype, shape ...int) Array {
 	return s.made(C.hm_uniform(s.ptr(), key.use(), C.int(d), dims(shape)))
-}
-
-// Normal draws from the standard normal distribution.
-func (s *Scope) Normal(key Array, d Dtype, shape ...int) Array {
-	return s.made(C.hm_normal(s.ptr(), key.use(), C.int(d), dims(shape)))
 }
 
 // Gumbel draws from the standard Gumbel distribution: argmax(logits + Gumbel)

@@ -62,27 +62,32 @@ func TestPlantedMisusesPanic(t *testing.T) {
 		"read off the thread":         {true, "off the engine thread", func() { s.ItemInt32(live) }},
 		"first operation, off thread": {true, "off the engine thread", func() { s.Ones(Float32, 1) }},
 	} {
-		var message any
-		catch := func() {
-			defer func() { message = recover() }()
-			c.do()
-		}
-		if c.offThread {
-			done := make(chan bool)
-			go func() {
-				runtime.LockOSThread()
-				catch()
-				close(done)
-			}()
-			<-done
-		} else {
-			catch()
-		}
+		message := caught(c.do, c.offThread)
 		require.NotNil(t, message, name)
 		require.Contains(t, message, c.want, name)
 		require.Contains(t, message, "debug_test.go:", name)
 		require.NoError(t, s.Err(), name)
 	}
+}
+
+// caught returns what do panics with, run here or on a thread of its own.
+func caught(do func(), offThread bool) (message any) {
+	run := func() {
+		defer func() { message = recover() }()
+		do()
+	}
+	if !offThread {
+		run()
+		return message
+	}
+	done := make(chan bool)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		run()
+		close(done)
+	}()
+	<-done
+	return message
 }
 
 func TestLeaksNameTheirLines(t *testing.T) {

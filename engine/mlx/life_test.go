@@ -251,3 +251,12 @@ func TestCompiledFunctionIsTracedOnce(t *testing.T) {
 	require.EqualError(t, s.Err(), "mlx: compiled_call absent: a required operand is absent")
 	c.Free()
 }
+
+func TestPanicOfATracedFunctionReachesTheCaller(t *testing.T) {
+	s := open(t)
+	c, err := Compile(func(*Scope, []Array) []Array { panic("in the trace %n") }, false)
+	require.NoError(t, err)
+	defer c.Free()
+	require.PanicsWithValue(t, "in the trace %n", func() { c.Call(s, nil, s.Ones(Float32, 1)) })
+	require.ErrorContains(t, s.Err(), "mlx: compiled_call [1]: ")
+}

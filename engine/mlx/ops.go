@@ -88,9 +88,6 @@ func (s *Scope) Floor(a Array) Array { return s.unary(C.HM_OP_FLOOR, a) }
 // Not returns the logical negation as Bool.
 func (s *Scope) Not(a Array) Array { return s.unary(C.HM_OP_NOT, a) }
 
-// IsFinite tells, as Bool, where a is neither infinite nor NaN.
-func (s *Scope) IsFinite(a Array) Array { return s.unary(C.HM_OP_IS_FINITE, a) }
-
 // Elementwise functions of two arrays. The shapes broadcast and the dtypes
 // promote as in NumPy; a scalar is no exception.
 
@@ -189,12 +186,6 @@ func (s *Scope) Max(a Array, axis int, keep bool) Array { return s.reduce(C.HM_O
 // Min takes the smallest element of an axis.
 func (s *Scope) Min(a Array, axis int, keep bool) Array { return s.reduce(C.HM_OP_MIN, a, axis, keep) }
 
-// All tells, as Bool, whether every element of an axis is true.
-func (s *Scope) All(a Array, axis int, keep bool) Array { return s.reduce(C.HM_OP_ALL, a, axis, keep) }
-
-// Any tells, as Bool, whether some element of an axis is true.
-func (s *Scope) Any(a Array, axis int, keep bool) Array { return s.reduce(C.HM_OP_ANY, a, axis, keep) }
-
 // LogSumExp returns log(sum(exp(a))) over an axis without overflow.
 func (s *Scope) LogSumExp(a Array, axis int, keep bool) Array {
 	return s.reduce(C.HM_OP_LOG_SUM_EXP, a, axis, keep)
@@ -203,11 +194,6 @@ func (s *Scope) LogSumExp(a Array, axis int, keep bool) Array {
 // Argmax returns the index of the first largest element as Uint32.
 func (s *Scope) Argmax(a Array, axis int, keep bool) Array {
 	return s.reduce(C.HM_OP_ARGMAX, a, axis, keep)
-}
-
-// Argmin returns the index of the first smallest element as Uint32.
-func (s *Scope) Argmin(a Array, axis int, keep bool) Array {
-	return s.reduce(C.HM_OP_ARGMIN, a, axis, keep)
 }
 
 // Softmax normalises an axis; precise computes 16-bit floats in float32.

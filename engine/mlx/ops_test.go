@@ -52,8 +52,6 @@ func TestUnaryOperations(t *testing.T) {
 		"cos":     {s.Cos(x), each(math.Cos, in)},
 		"floor":   {s.Floor(x), []float32{-2, 0, 2}},
 		"not":     {s.Not(s.FromFloat32s([]float32{0, 1, 2}, 3)), []float32{1, 0, 0}},
-		"is_finite": {s.IsFinite(s.FromFloat32s([]float32{inf, 1, float32(math.NaN())}, 3)),
-			[]float32{0, 1, 0}},
 	} {
 		equal(t, s, name, c.got, []int{3}, c.want...)
 	}
@@ -124,10 +122,7 @@ func TestReductions(t *testing.T) {
 	equal(t, s, "mean", s.Mean(x, 1, false), []int{2}, 3, 4)
 	equal(t, s, "max", s.Max(x, 1, false), []int{2}, 5, 6)
 	equal(t, s, "min", s.Min(x, 0, false), []int{3}, 1, 2, 3)
-	equal(t, s, "all", s.All(s.Less(x, s.Scalar(Float32, 5.5)), 1, false), []int{2}, 1, 0)
-	equal(t, s, "any", s.Any(s.Greater(x, s.Scalar(Float32, 5.5)), 1, false), []int{2}, 0, 1)
 	equal(t, s, "argmax", s.Argmax(x, 1, false), []int{2}, 1, 2)
-	equal(t, s, "argmin", s.Argmin(x, 0, true), []int{1, 3}, 0, 1, 0)
 	lse := float32(math.Log(math.Exp(1) + math.Exp(5) + math.Exp(3)))
 	equal(t, s, "log_sum_exp", s.SliceAxis(s.LogSumExp(x, 1, false), 0, 0, 1), []int{1}, lse)
 	third := float32(1.0 / 3)
@@ -244,10 +239,4 @@ func TestRandom(t *testing.T) {
 		require.InDelta(t, 0.75, float64(count[1])/n, 0.04)
 		require.Zero(t, count[2])
 	}
-	normal := s.Normal(a, Float32, n)
-	mean := s.ItemFloat32(s.Mean(normal, 0, false))
-	square := s.ItemFloat32(s.Mean(s.Square(normal), 0, false))
-	require.NoError(t, s.Err())
-	require.InDelta(t, 0, mean, 0.08)
-	require.InDelta(t, 1, square, 0.1)
 }

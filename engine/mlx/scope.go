@@ -1,11 +1,16 @@
 package mlx
 
 // #include "shim.h"
-// #include <stdlib.h>
 // #cgo noescape hm_scope_reset
 // #cgo nocallback hm_scope_reset
 // #cgo noescape hm_scope_args
 // #cgo nocallback hm_scope_args
+// #cgo noescape hm_eval
+// #cgo nocallback hm_eval
+// #cgo noescape hm_var_set
+// #cgo nocallback hm_var_set
+// #cgo noescape hm_var_free
+// #cgo nocallback hm_var_free
 import "C"
 
 import (
@@ -131,8 +136,8 @@ func (s *Scope) args(n int) []C.hm_array {
 }
 
 // A Var holds one array beyond the life of scopes: weights, caches, the token in
-// flight. The zero Var is empty. A Var is confined to the engine thread and must
-// be freed.
+// flight. The zero Var is empty. A Var is confined to the engine thread, must be
+// freed and must not be used through two copies.
 type Var struct {
 	a Array
 }

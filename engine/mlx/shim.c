@@ -120,6 +120,7 @@ hm_array hm_refuse(const hm_frame *f, const char *why) {
 bool hm_enter(const hm_frame *f, int required) {
   HM_COUNT(calls, 1);
   if (!f->s || f->s->failed) return false;
+  hm_message[0] = 0;
   HM_COUNT(ops, 1);
   for (int i = 0; i < required; i++) {
     if (!f->in[i]) {
@@ -141,7 +142,7 @@ static size_t machine_bytes(void) {
 hm_array hm_leave(const hm_frame *f, int status, mlx_array r) {
   const char *why = NULL;
   if (status || !r.ctx) {
-    why = hm_message;
+    why = hm_message[0] ? hm_message : "MLX gave no reason";
   } else if (mlx_array_ndim(r) > HM_MAX_RANK) {
     why = "the result's rank is above 8";
   } else if (mlx_array_size(r) > machine_bytes() ||

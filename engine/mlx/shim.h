@@ -72,8 +72,7 @@ extern hm_counters hm_counts;
   X(SIN, "sin", mlx_sin)                 \
   X(COS, "cos", mlx_cos)                 \
   X(FLOOR, "floor", mlx_floor)           \
-  X(NOT, "not", mlx_logical_not)         \
-  X(IS_FINITE, "is_finite", mlx_isfinite)
+  X(NOT, "not", mlx_logical_not)
 
 #define HM_BINARY(X)                                  \
   X(ADD, "add", mlx_add)                              \
@@ -96,16 +95,13 @@ extern hm_counters hm_counts;
   X(MATMUL, "matmul", mlx_matmul)
 
 // (result, a, axis, keepdims, stream)
-#define HM_REDUCE(X)                             \
-  X(SUM, "sum", mlx_sum_axis)                    \
-  X(MEAN, "mean", mlx_mean_axis)                 \
-  X(MAX, "max", mlx_max_axis)                    \
-  X(MIN, "min", mlx_min_axis)                    \
-  X(ALL, "all", mlx_all_axis)                    \
-  X(ANY, "any", mlx_any_axis)                    \
+#define HM_REDUCE(X)                                \
+  X(SUM, "sum", mlx_sum_axis)                       \
+  X(MEAN, "mean", mlx_mean_axis)                    \
+  X(MAX, "max", mlx_max_axis)                       \
+  X(MIN, "min", mlx_min_axis)                       \
   X(LOG_SUM_EXP, "log_sum_exp", mlx_logsumexp_axis) \
-  X(ARGMAX, "argmax", mlx_argmax_axis)           \
-  X(ARGMIN, "argmin", mlx_argmin_axis)
+  X(ARGMAX, "argmax", mlx_argmax_axis)
 
 // (result, a, axis, stream)
 #define HM_AXIS(X)                            \
@@ -220,7 +216,6 @@ hm_triple hm_random_split(hm_scope *s, hm_array key);
 hm_array hm_categorical(hm_scope *s, hm_array logits, long long axis,
                         hm_array key);
 hm_array hm_uniform(hm_scope *s, hm_array key, int dtype, hm_dims shape);
-hm_array hm_normal(hm_scope *s, hm_array key, int dtype, hm_dims shape);
 hm_array hm_gumbel(hm_scope *s, hm_array key, int dtype, hm_dims shape);
 
 hm_array hm_rms_norm(hm_scope *s, hm_array x, hm_array w, float eps);

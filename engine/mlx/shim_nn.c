@@ -47,14 +47,6 @@ hm_array hm_uniform(hm_scope *s, hm_array key, int dtype, hm_dims shape) {
   HM_RETURN(rc);
 }
 
-hm_array hm_normal(hm_scope *s, hm_array key, int dtype, hm_dims shape) {
-  HM_OP(s, "normal", 1, NULL, key);
-  HM_SHAPE(shape, false);
-  HM_FLOAT(dtype);
-  HM_RETURN(mlx_random_normal(&r_, shape.v, shape.n, dtype, 0, 1, hm_in(key),
-                              s->stream));
-}
-
 hm_array hm_gumbel(hm_scope *s, hm_array key, int dtype, hm_dims shape) {
   HM_OP(s, "gumbel", 1, NULL, key);
   HM_SHAPE(shape, false);

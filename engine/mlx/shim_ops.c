@@ -143,7 +143,8 @@ hm_array hm_concatenate(hm_scope *s, size_t n, long long axis) {
   for (size_t i = 0; i < n; i++) {
     if (!s->arg[i]) return hm_refuse(&f, "a required operand is absent");
   }
-  if (!n || !hm_is_int(axis)) return hm_refuse(&f, "no arrays or a wild axis");
+  if (!n) return hm_refuse(&f, "no arrays");
+  if (!hm_is_int(axis)) return hm_refuse(&f, "axis out of range");
   mlx_vector_array v = mlx_vector_array_new_data((mlx_array *)s->arg, n);
   int rc = !v.ctx || mlx_concatenate_axis(&r_, v, (int)axis, s->stream);
   mlx_vector_array_free(v);

@@ -1,0 +1,3 @@
+package mlx
+import "testing"
+func TestB(t *testing.T){ t.Log(BLAS()) }
