@@ -55,6 +55,11 @@ type Sequence interface {
 	// SetBack forgets what is in flight and the last n tokens of the cache. It
 	// reports false, and forgets nothing of the cache, where it cannot.
 	SetBack(n int) bool
+	// Fork returns a sequence of the first n tokens, nil where it cannot. It
+	// needs SetSampling before anything else.
+	Fork(n int) Sequence
+	// Bytes is the memory of the cache on the device.
+	Bytes() int64
 	// Close frees the cache. It may be called with work in flight.
 	Close()
 }

@@ -1,120 +1,123 @@
 package engine
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"cmp"
+	"context"
 	"slices"
 
+	"harmonyd/engine/hub"
 	"harmonyd/engine/job"
 	"harmonyd/engine/models"
 	"harmonyd/engine/weights"
 )
 
+// fallbackContext is the context of a model whose configuration names none.
+const fallbackContext = 2048
+
 // refresh brings the entries up to date with what is installed.
-func (e *Engine) refresh() error {
-	found := map[string]string{}
-	for _, root := range e.opts.Roots {
-		list, err := os.ReadDir(root)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("list models: %w", err)
-		}
-		for _, d := range list {
-			folder := filepath.Join(root, d.Name())
-			if _, err := os.Stat(filepath.Join(folder, "config.json")); err == nil && found[d.Name()] == "" {
-				found[d.Name()] = folder
-			}
-		}
+func (e *Engine) refresh(ctx context.Context) error {
+	found, err := hub.New(e.opts.Root).List(ctx)
+	if err != nil {
+		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for id, m := range e.entries {
-		if found[id] == "" && !m.ready && m.load == nil {
-			delete(e.entries, id)
-		}
+	for _, m := range e.entries {
+		m.gone = true
 	}
-	for id, folder := range found {
-		if m := e.entries[id]; m == nil {
-			e.entries[id] = &entry{id: id, folder: folder, info: describe(id, folder)}
+	for _, f := range found {
+		m := e.entries[f.ID]
+		if m == nil {
+			m = &entry{id: f.ID}
+			e.entries[f.ID] = m
+		}
+		m.gone = false
+		if !m.ready && m.load == nil {
+			m.folder, m.info = f.Folder, describe(f)
 		}
 	}
 	return nil
 }
 
-// find returns the entry of an id, or of the default model for the empty one.
-func (e *Engine) find(id string) (*entry, error) {
-	if m := e.known(id); m != nil {
-		return m, nil
+// describe turns what the hub found into the seam's words. An architecture that
+// is not known makes a model unavailable, too.
+func describe(f hub.Model) job.Model {
+	m := job.Model{
+		ID: f.ID, Family: f.Family, Quantization: f.Quantization,
+		ContextLength: cmp.Or(f.ContextLength, fallbackContext),
+		Vocab:         f.Vocab, SizeBytes: f.SizeBytes, StopIDs: f.StopIDs,
+		State: job.Unloaded, Problem: f.Problem,
 	}
-	if err := e.refresh(); err != nil {
-		return nil, err
+	if m.Problem == "" {
+		config, err := weights.ReadConfig(f.Folder)
+		if err == nil {
+			_, err = models.New(config.ModelType, config.Raw)
+		}
+		if err != nil {
+			m.Problem = err.Error()
+		}
 	}
-	if m := e.known(id); m != nil {
-		return m, nil
+	if m.Problem != "" {
+		m.State = job.Unavailable
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	missing := &job.ModelNotFoundError{Model: id}
-	for id := range e.entries {
-		missing.Available = append(missing.Available, id)
-	}
-	slices.Sort(missing.Available)
-	return nil, missing
+	return m
 }
 
-func (e *Engine) known(id string) *entry {
+// find returns the entry of an id, or of the default model for the empty one,
+// and its description. A model that was not there, or was broken, is looked for
+// again: a person may have mended it.
+func (e *Engine) find(id string) (*entry, job.Model, error) {
+	m, info := e.known(id)
+	if m == nil || info.State == job.Unavailable {
+		if err := e.refresh(e.ctx); err != nil {
+			return nil, info, err
+		}
+		m, info = e.known(id)
+	}
+	switch {
+	case m == nil:
+		missing := &job.ModelNotFoundError{Model: id}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for id, m := range e.entries {
+			if !m.gone && m.info.State != job.Unavailable {
+				missing.Available = append(missing.Available, id)
+			}
+		}
+		slices.Sort(missing.Available)
+		return nil, info, missing
+	case info.State == job.Unavailable:
+		return nil, info, &job.LoadError{Model: m.id, Cause: info.Problem}
+	}
+	return m, info, nil
+}
+
+// known looks among the entries. The empty id means the default model, and where
+// that cannot run the first one that can.
+func (e *Engine) known(id string) (*entry, job.Model) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if id == "" {
 		id = e.opts.DefaultModel
-	}
-	if id == "" {
-		for other := range e.entries {
-			if id == "" || other < id {
-				id = other
+		if !e.entries[id].usable() {
+			for other, m := range e.entries {
+				if m.usable() && (!e.entries[id].usable() || other < id) {
+					id = other
+				}
 			}
 		}
 	}
-	return e.entries[id]
+	m := e.entries[id]
+	if m == nil || m.gone && !m.ready {
+		return nil, job.Model{}
+	}
+	info := m.info
+	if info.State == job.Unloaded {
+		info.State = m.state()
+	}
+	return m, info
 }
 
-// describe reads what the folder says of its model.
-func describe(id, folder string) job.Model {
-	m := job.Model{ID: id, State: job.Unloaded}
-	broken := func(err error) job.Model {
-		m.State, m.Problem = job.Unavailable, err.Error()
-		return m
-	}
-	config, err := weights.ReadConfig(folder)
-	if err != nil {
-		return broken(err)
-	}
-	m.Family, m.StopIDs = config.ModelType, config.EOS
-	if q := config.Quantization; q != nil {
-		m.Quantization = fmt.Sprintf("%s %d-bit, groups of %d", q.Mode, q.Bits, q.GroupSize)
-	}
-	arch, err := models.New(config.ModelType, config.Raw)
-	if err != nil {
-		return broken(err)
-	}
-	sizes := arch.Sizes()
-	m.Vocab, m.ContextLength = sizes.Vocab, contextLength(sizes)
-	files, err := weights.Open(folder)
-	if err != nil {
-		return broken(err)
-	}
-	defer files.Close()
-	m.SizeBytes = files.Bytes()
-	return m
-}
-
-// contextLength is what the configuration says, or what any model has.
-func contextLength(s models.Sizes) int {
-	const fallback = 2048
-	if s.Context == 0 {
-		return fallback
-	}
-	return s.Context
+func (m *entry) usable() bool {
+	return m != nil && !m.gone && m.info.State != job.Unavailable
 }

@@ -15,6 +15,9 @@ const (
 	cacheShare = 16
 	maxCache   = 1 << 30
 	minCache   = 64 << 20
+	// prefixShare is the part of the memory that the kept conversations of a
+	// model may take.
+	prefixShare = 8
 )
 
 // prepareDevice sets the limits that hold for the life of the process. Engine
@@ -22,6 +25,7 @@ const (
 func (e *Engine) prepareDevice() error {
 	mlx.BindThread()
 	d := e.device()
+	e.prefixBytes = d.available / prefixShare
 	_, err := mlx.SetCacheLimit(min(max(d.available/cacheShare, minCache), maxCache))
 	return err
 }
@@ -42,7 +46,8 @@ func (e *Engine) device() device {
 }
 
 // openMLX loads a model's weights. It is the production Engine.open.
-func (e *Engine) openMLX(ctx context.Context, m *entry, report func(job.Progress)) (Backend, error) {
+func (e *Engine) openMLX(ctx context.Context, folder string, info job.Model,
+	report func(job.Progress)) (Backend, error) {
 	var d device
 	err := e.thread.do(control, func() error {
 		d = e.device()
@@ -51,13 +56,13 @@ func (e *Engine) openMLX(ctx context.Context, m *entry, report func(job.Progress
 	if err != nil {
 		return nil, err
 	}
-	p, err := newPlan(weights.Dir(m.folder), d)
+	p, err := newPlan(weights.Dir(folder), d)
 	if err != nil {
 		return nil, err
 	}
 	defer p.close()
 	if p.needed > d.available {
-		return nil, &job.LoadError{Model: m.id, NeededBytes: p.needed, AvailableBytes: d.available,
+		return nil, &job.LoadError{Model: info.ID, NeededBytes: p.needed, AvailableBytes: d.available,
 			Cause: fmt.Sprintf("needs %s of memory, %s are free", bytesText(p.needed), bytesText(d.available))}
 	}
 	l := &loading{plan: p, thread: e.thread, report: report}
@@ -67,7 +72,7 @@ func (e *Engine) openMLX(ctx context.Context, m *entry, report func(job.Progress
 	var b Backend
 	err = e.thread.do(control, func() error {
 		b = newMLXBackend(p.model, p.slots, Limits{
-			ContextLength: m.info.ContextLength, Vocab: m.info.Vocab, StopIDs: m.info.StopIDs,
+			ContextLength: info.ContextLength, Vocab: info.Vocab, StopIDs: info.StopIDs,
 		})
 		return nil
 	})

@@ -14,21 +14,23 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
+	"harmonyd/engine/hub"
 	"harmonyd/engine/job"
 	"harmonyd/engine/native"
 )
 
 // Options configure an Engine. The zero value of a field stands for its default.
 type Options struct {
-	// Roots are the folders that hold model folders.
-	Roots []string
-	// DefaultModel is the id that the empty name stands for: by default the
-	// first model installed.
+	// Root is the folder of models, see package hub.
+	Root string
+	// DefaultModel is the id that the empty name stands for: by default
+	// hub.DefaultModel. Where it is not installed the first model stands in.
 	DefaultModel string
 	// RingSize is how many events a generation buffers for its consumer before
 	// it pauses: by default 1024.
@@ -49,7 +51,9 @@ type Engine struct {
 	thread *thread
 	sched  scheduler
 	// open brings a model's weights to the device. Tests put a scripted one here.
-	open func(ctx context.Context, m *entry, report func(job.Progress)) (Backend, error)
+	open func(ctx context.Context, folder string, m job.Model, report func(job.Progress)) (Backend, error)
+
+	prefixBytes int64 // constant after New
 
 	ctx    context.Context // of loads
 	cancel context.CancelCauseFunc
@@ -85,6 +89,9 @@ func newEngine(o Options) *Engine {
 	}
 	if o.PrefixCaches <= 0 {
 		o.PrefixCaches = 4
+	}
+	if o.DefaultModel == "" {
+		o.DefaultModel = hub.DefaultModel
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -127,31 +134,29 @@ func (e *Engine) last() {
 
 // Models lists the installed models, sorted by id.
 func (e *Engine) Models(ctx context.Context) ([]job.Model, error) {
-	if err := e.refresh(); err != nil {
+	if err := e.refresh(ctx); err != nil {
 		return nil, err
 	}
 	e.mu.Lock()
-	defer e.mu.Unlock()
+	ids := slices.Sorted(maps.Keys(e.entries))
+	e.mu.Unlock()
 	var all []job.Model
-	for _, m := range e.entries {
-		info := m.info
-		if info.State != job.Unavailable {
-			info.State = m.state()
+	for _, id := range ids {
+		if m, info := e.known(id); m != nil {
+			all = append(all, info)
 		}
-		all = append(all, info)
 	}
-	slices.SortFunc(all, byID)
-	return all, ctx.Err()
+	return all, nil
 }
 
 // Start queues a generation and returns at once. The model is loaded first where
 // it is not. What only the model can tell comes from Generation.Wait.
 func (e *Engine) Start(req job.Request) (*Generation, error) {
-	m, err := e.find(req.Model)
+	m, info, err := e.find(req.Model)
 	if err != nil {
 		return nil, err
 	}
-	if err := check(req, m.info); err != nil {
+	if err := check(req, info); err != nil {
 		return nil, err
 	}
 	if !req.Sampling.HasSeed {

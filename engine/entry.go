@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"harmonyd/engine/job"
@@ -12,13 +11,15 @@ import (
 
 // entry is one installed model.
 type entry struct {
-	id, folder string
-	info       job.Model // constant; its State is Unloaded or Unavailable
-	opened     opened
+	id     string
+	opened opened
 
 	// Guarded by Engine.mu.
-	ready bool
-	load  *load // the newest; nil where there was none since the last unload
+	gone   bool // its folder is; what was opened stays valid
+	folder string
+	info   job.Model // its State is Unloaded or Unavailable, see known
+	ready  bool
+	load   *load // the newest; nil where there was none since the last unload
 
 	// The engine thread's own.
 	backend  Backend
@@ -62,7 +63,7 @@ func (m *entry) drop() {
 // there. Several callers share one load, which ends when all gave up. Report is
 // called from other goroutines, one call at a time, and must not block.
 func (e *Engine) Load(ctx context.Context, model string, report func(job.Progress)) error {
-	m, err := e.find(model)
+	m, _, err := e.find(model)
 	if err != nil {
 		return err
 	}
@@ -110,12 +111,13 @@ func (e *Engine) join(m *entry) *load {
 	var ctx context.Context
 	ctx, l.cancel = context.WithCancelCause(e.ctx)
 	m.load = l
-	m.opened.start(m.folder)
+	folder, info := m.folder, m.info
+	m.opened.start(folder)
 	e.work.Go(func() {
 		if before != nil {
 			<-before.done // its memory must be free first
 		}
-		b, err := e.open(ctx, m, func(p job.Progress) { e.progress(l, p) })
+		b, err := e.open(ctx, folder, info, func(p job.Progress) { e.progress(l, p) })
 		e.loaded(ctx, m, l, b, err)
 	})
 	return l
@@ -168,7 +170,7 @@ func (e *Engine) loaded(ctx context.Context, m *entry, l *load, b Backend, err e
 		}
 		if err == nil {
 			m.backend, m.ready = b, true
-			m.prefixes.most = e.opts.PrefixCaches
+			m.prefixes.most, m.prefixes.mostBytes = e.opts.PrefixCaches, e.prefixBytes
 		}
 		if m.load == l {
 			m.load = nil
@@ -211,7 +213,7 @@ func loadError(id string, cause, err error) error {
 
 // Unload frees a model's weights and fails what runs on it with job.ErrUnloaded.
 func (e *Engine) Unload(_ context.Context, model string) error {
-	m, err := e.find(model)
+	m, _, err := e.find(model)
 	if err != nil {
 		return err
 	}
@@ -238,5 +240,3 @@ func (e *Engine) Unload(_ context.Context, model string) error {
 		return nil
 	})
 }
-
-func byID(a, b job.Model) int { return strings.Compare(a.ID, b.ID) }

@@ -149,6 +149,16 @@ func (q *mlxSequence) SetBack(n int) bool {
 	return q.cache.SetBack(n)
 }
 
+func (q *mlxSequence) Fork(n int) Sequence {
+	cache, ok := q.cache.Fork(n)
+	if !ok {
+		return nil
+	}
+	return &mlxSequence{b: q.b, s: q.s, cache: cache}
+}
+
+func (q *mlxSequence) Bytes() int64 { return q.cache.Bytes() }
+
 // dropFlight forgets what was chosen. The device may still be computing it.
 func (q *mlxSequence) dropFlight() {
 	for i := range q.tokens {

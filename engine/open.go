@@ -97,7 +97,7 @@ func (t *texts) close() {
 // Open makes a model's tokenizer and template ready without its weights. The
 // empty name means the default model. The result is valid until Close.
 func (e *Engine) Open(ctx context.Context, model string) (*Model, error) {
-	m, err := e.find(model)
+	m, info, err := e.find(model)
 	if err != nil {
 		return nil, err
 	}
@@ -107,8 +107,6 @@ func (e *Engine) Open(ctx context.Context, model string) (*Model, error) {
 		return nil, job.ErrClosed
 	}
 	m.opened.start(m.folder)
-	info := m.info
-	info.State = m.state()
 	e.mu.Unlock()
 	if err := m.opened.wait(ctx); err != nil {
 		if ctx.Err() != nil {

@@ -3,12 +3,12 @@ package engine
 import "slices"
 
 // prefixes keeps the sequences of the last few generations of one model, so
-// that the next turn of a conversation computes its new tokens only. A sequence
-// is lent to one generation at a time. Engine thread only; the zero value keeps
-// nothing.
+// that the next turn of a conversation computes its new tokens only. Engine
+// thread only; the zero value keeps nothing.
 type prefixes struct {
-	most int
-	kept []prefix // least recently used first
+	most      int      // sequences
+	mostBytes int64    // of all of them
+	kept      []prefix // least recently used first
 }
 
 type prefix struct {
@@ -16,16 +16,14 @@ type prefix struct {
 	tokens []int32 // what the sequence holds
 }
 
-// take returns the sequence that shares most with prompt, set back to what they
-// share, and how much that is; nil where starting afresh loses less. At least
-// one token of the prompt is left to compute, since its scores are wanted.
+// take returns a sequence with the longest beginning of prompt that is kept, and
+// its length; nil where there is none. At least one token of the prompt is left
+// to compute, since its scores are wanted. A sequence that goes on is handed out
+// itself; one that would lose more than it saves is forked and stays.
 func (p *prefixes) take(prompt []int32) (Sequence, int) {
 	best, shared := -1, 0
 	for i := range p.kept {
-		n := commonPrefix(p.kept[i].tokens, prompt[:len(prompt)-1])
-		// A sequence that would lose more than it saves stays for the
-		// conversation it belongs to.
-		if n > 0 && n >= shared && n >= len(p.kept[i].tokens)-n {
+		if n := commonPrefix(p.kept[i].tokens, prompt[:len(prompt)-1]); n > 0 && n >= shared {
 			best, shared = i, n
 		}
 	}
@@ -33,15 +31,20 @@ func (p *prefixes) take(prompt []int32) (Sequence, int) {
 		return nil, 0
 	}
 	f := p.kept[best]
-	if !f.seq.SetBack(len(f.tokens) - shared) {
-		return nil, 0
-	}
 	p.kept = slices.Delete(p.kept, best, best+1)
-	return f.seq, shared
+	lost := len(f.tokens) - shared
+	if lost <= shared && f.seq.SetBack(lost) {
+		return f.seq, shared
+	}
+	p.kept = append(p.kept, f) // used just now
+	if fork := f.seq.Fork(shared); fork != nil {
+		return fork, shared
+	}
+	return nil, 0
 }
 
-// put takes over seq, which holds tokens, and drops the oldest where there are
-// too many, as well as every one that is a beginning of the new one.
+// put takes over seq, which holds tokens. It drops what is a beginning of it and
+// then the oldest, until the rest is within bounds.
 func (p *prefixes) put(seq Sequence, tokens []int32) {
 	p.kept = slices.DeleteFunc(p.kept, func(f prefix) bool {
 		old := commonPrefix(f.tokens, tokens) == len(f.tokens)
@@ -51,10 +54,17 @@ func (p *prefixes) put(seq Sequence, tokens []int32) {
 		return old
 	})
 	p.kept = append(p.kept, prefix{seq, slices.Clone(tokens)})
-	for len(p.kept) > p.most {
+	for len(p.kept) > p.most || len(p.kept) > 1 && p.bytes() > p.mostBytes {
 		p.kept[0].seq.Close()
 		p.kept = slices.Delete(p.kept, 0, 1)
 	}
+}
+
+func (p *prefixes) bytes() (n int64) {
+	for _, f := range p.kept {
+		n += f.seq.Bytes()
+	}
+	return n
 }
 
 // truncate sets seq back to tokens where it is still kept and begins so.

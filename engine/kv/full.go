@@ -45,6 +45,21 @@ func (c *Full) SetBack(n int) bool {
 	return true
 }
 
+// Fork shares the buffers. MLX copies one when either cache writes to it.
+func (c *Full) Fork(n int) (Cache, bool) {
+	if n < 0 || n > c.Len() {
+		return nil, false
+	}
+	f := NewFull(len(c.layers))
+	for i := range c.layers {
+		from, to := &c.layers[i], &f.layers[i]
+		to.keys.Set(from.keys.Array())
+		to.values.Set(from.values.Array())
+		to.offset, to.capacity = n, from.capacity
+	}
+	return f, true
+}
+
 // AppendRoots appends the buffers of all layers.
 func (c *Full) AppendRoots(dst []mlx.Array) []mlx.Array {
 	for i := range c.layers {

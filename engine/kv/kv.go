@@ -20,6 +20,9 @@ type Cache interface {
 	// SetBack forgets the last n tokens and reports whether it could; where it
 	// could not, nothing has changed.
 	SetBack(n int) bool
+	// Fork returns a cache of the first n tokens, at most Len, and reports whether
+	// it could. The two share memory until one of them grows, which then copies.
+	Fork(n int) (Cache, bool)
 	// AppendRoots appends to dst the arrays whose evaluation brings the cache up
 	// to date. They are valid until the next Append.
 	AppendRoots(dst []mlx.Array) []mlx.Array

@@ -1,0 +1,223 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"harmonyd/engine/enginetest"
+	"harmonyd/engine/job"
+	"harmonyd/engine/mlx"
+	"harmonyd/engine/weights"
+)
+
+var goldens = flag.Bool("goldens", false, "recompute models/testdata with the reference implementation")
+
+// tolerance is how far a score in float32 may be from the reference.
+const tolerance = 1e-3
+
+// tinyCheckpoints are the architectures and packings that are held against the
+// reference.
+var tinyCheckpoints = map[string]enginetest.Checkpoint{
+	"untied":          {Seed: 1},
+	"tied":            {Seed: 2, Tied: true},
+	"bias":            {Seed: 3, AttentionBias: true, MLPBias: true},
+	"one-kv-head":     {Seed: 4, Heads: 8, KVHeads: 1},
+	"all-kv-heads":    {Seed: 5, KVHeads: 4},
+	"wide-heads":      {Seed: 6, HeadDim: 32},
+	"linear-rope":     {Seed: 7, RoPEScaling: map[string]any{"type": "linear", "factor": 4.0}},
+	"mistral":         {Seed: 8, ModelType: "mistral", Config: map[string]any{"sliding_window": nil}},
+	"4-bit-by-32":     {Seed: 9, Bits: 4, Group: 32},
+	"8-bit-by-32":     {Seed: 10, Bits: 8, Group: 32, Tied: true},
+	"4-bit-by-64":     {Seed: 11, Bits: 4, Group: 64, Intermediate: 128},
+	"8-bit-by-64":     {Seed: 12, Bits: 8, Group: 64, Intermediate: 128, Tied: true, AttentionBias: true},
+	"3-bit-by-32":     {Seed: 13, Bits: 3, Group: 32},
+	"6-bit-by-32":     {Seed: 14, Bits: 6, Group: 32},
+	"llama3-rope":     {Seed: 15, HeadDim: 64, RoPEScaling: llama3Scaling},
+	"tied-by-silence": {Seed: 16, Tied: true, Config: map[string]any{"tie_word_embeddings": nil}},
+}
+
+var llama3Scaling = map[string]any{
+	"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+	"original_max_position_embeddings": 64,
+}
+
+// golden is the reference's answer to one prompt. Real vocabularies are kept as
+// their best scores and a few random projections of all.
+type golden struct {
+	Prompt      int       `json:"prompt"`
+	Logits      []float32 `json:"logits"`
+	Top         []int     `json:"top"`
+	Values      []float32 `json:"values"`
+	Projections []float64 `json:"projections"`
+	Greedy      []int32   `json:"greedy"`
+}
+
+// tinyPrompts cross the first growth of the cache.
+func tinyPrompts() [][]int32 {
+	var all [][]int32
+	for _, n := range []int{1, 7, 250, 300} {
+		all = append(all, pseudoPrompt(n, 96))
+	}
+	return all
+}
+
+// pseudoPrompt is n ids below vocab that look like nothing.
+func pseudoPrompt(n, vocab int) []int32 {
+	ids := make([]int32, n)
+	state := uint32(n)
+	for i := range ids {
+		state = state*1664525 + 1013904223
+		ids[i] = int32(state >> 8 % uint32(vocab))
+	}
+	for i := range ids {
+		ids[i] %= int32(vocab)
+	}
+	return ids
+}
+
+// reference returns what the reference says, having asked it where -goldens is
+// given.
+func reference(t *testing.T, kind, folder string, prompts [][]int32) map[string][]golden {
+	t.Helper()
+	file := filepath.Join("models", "testdata", kind+".json")
+	if *goldens {
+		in, err := json.Marshal(prompts)
+		require.NoError(t, err)
+		cmd := exec.Command("../.deps/venv/bin/python", "models/testdata/goldens.py", kind, folder, file)
+		cmd.Stdin, cmd.Stderr = bytes.NewReader(in), os.Stderr
+		require.NoError(t, cmd.Run())
+	}
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	var all struct {
+		Cases map[string][]golden `json:"cases"`
+	}
+	require.NoError(t, json.Unmarshal(text, &all))
+	return all.Cases
+}
+
+// loadedModel is a model on the device, for tests that look at scores.
+type loadedModel struct {
+	*mlxBackend
+	plan   *plan
+	thread *thread
+}
+
+// load brings a folder to the device of e.
+func loadFolder(t *testing.T, e *Engine, folder string, memory int64) *loadedModel {
+	t.Helper()
+	p, err := newPlan(weights.Dir(folder), device{available: memory})
+	require.NoError(t, err)
+	defer p.close()
+	l := &loading{plan: p, thread: e.thread, report: func(job.Progress) {}}
+	require.NoError(t, l.run(context.Background()))
+	m := &loadedModel{plan: p, thread: e.thread}
+	m.do(t, func() error {
+		m.mlxBackend = newMLXBackend(p.model, p.slots, Limits{})
+		return nil
+	})
+	t.Cleanup(func() {
+		m.do(t, func() error {
+			m.Close()
+			return nil
+		})
+	})
+	return m
+}
+
+func (m *loadedModel) do(t *testing.T, fn func() error) {
+	t.Helper()
+	require.NoError(t, m.thread.do(control, fn))
+}
+
+// scores returns the logits [L, V] of the last n positions of ids.
+func (m *loadedModel) scores(t *testing.T, ids []int32, n int) [][]float32 {
+	t.Helper()
+	var rows [][]float32
+	m.do(t, func() error {
+		cache := m.model.NewCache()
+		defer cache.Free()
+		s := mlx.NewScope(mlx.Stream{})
+		defer s.Close()
+		h := m.model.Forward(s, s.FromInt32s(ids, 1, len(ids)), cache)
+		logits := m.model.Logits(s, s.SliceAxis(h, 1, len(ids)-n, len(ids)))
+		all := s.Float32s(s.AsType(logits, mlx.Float32), nil)
+		for i := range n {
+			rows = append(rows, all[i*len(all)/n:(i+1)*len(all)/n])
+		}
+		return s.Err()
+	})
+	return rows
+}
+
+// greedy decodes n tokens one at a time through a sequence.
+func (m *loadedModel) greedy(t *testing.T, prompt []int32, n int) []int32 {
+	t.Helper()
+	var ids []int32
+	m.do(t, func() error {
+		q, err := m.NewSequence()
+		if err != nil {
+			return err
+		}
+		defer q.Close()
+		if err := q.SetSampling(job.Sampling{}); err != nil {
+			return err
+		}
+		if err := q.Extend(prompt); err != nil {
+			return err
+		}
+		for len(ids) < n {
+			if err := q.Dispatch(); err != nil {
+				return err
+			}
+			id, err := q.Read()
+			if err != nil {
+				return err
+			}
+			ids = append(ids, id)
+		}
+		return nil
+	})
+	return ids
+}
+
+func argmax(row []float32) int32 {
+	best := 0
+	for i, v := range row {
+		if v > row[best] {
+			best = i
+		}
+	}
+	return int32(best)
+}
+
+func TestGoldenTinyCheckpoints(t *testing.T) {
+	root := t.TempDir()
+	for name, c := range tinyCheckpoints {
+		require.NoError(t, c.Write(filepath.Join(root, name)))
+	}
+	prompts := tinyPrompts()
+	want := reference(t, "tiny", root, prompts)
+	e := newTestEngine(t, Options{Root: root})
+	for name := range tinyCheckpoints {
+		t.Run(name, func(t *testing.T) {
+			require.Len(t, want[name], len(prompts))
+			m := loadFolder(t, e, filepath.Join(root, name), math.MaxInt64)
+			require.Equal(t, mlx.Float32, m.plan.dtype)
+			for i, g := range want[name] {
+				got := m.scores(t, prompts[i], 1)[0]
+				require.InDeltaSlice(t, g.Logits, got, tolerance, "prompt of %d tokens", g.Prompt)
+				require.Equal(t, g.Greedy, m.greedy(t, prompts[i], len(g.Greedy)), "prompt of %d tokens", g.Prompt)
+			}
+		})
+	}
+}
