@@ -1,0 +1,218 @@
+// Package agent runs turns: it renders a conversation, has an engine generate,
+// watches the text for its end and says what happens while it does. It must
+// never know what an engine is made of or who listens: both come in as
+// interfaces, and it has no state but what New was given.
+//
+// Start with Agent.Generate, then turn, which is one generation.
+package agent
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"harmonyd/agent/prompt"
+	"harmonyd/engine/job"
+	"harmonyd/schema"
+)
+
+// Toolbox holds the tools that models may call. Its methods may be called from
+// any goroutine.
+type Toolbox interface {
+	// Register adds tools, all or none. An error is a *schema.Error.
+	Register(p schema.ToolRegisterParams) (schema.ToolRegisterResult, error)
+	// List returns the tools in the order of their registration.
+	List() schema.ToolsListResult
+}
+
+// Sink takes what a generation says while it runs, in order, from one
+// goroutine.
+type Sink interface {
+	// Text adds text that the given number of tokens produced. It may block
+	// where the listener is far behind, until ctx is done.
+	Text(ctx context.Context, channel schema.Channel, text string, tokens int)
+	// Status reports a change of state.
+	Status(s schema.GenerateStatus)
+}
+
+// Options are the settings of an Agent. The zero value is usable.
+type Options struct {
+	// Log receives one record for each generation, never its text. Nil discards
+	// them.
+	Log *slog.Logger
+}
+
+// Agent answers requests with the help of an engine. All methods may be called
+// from any goroutine. Their errors are *schema.Error, but for faults of the
+// program itself.
+type Agent struct {
+	engine Engine
+	tools  Toolbox
+	log    *slog.Logger
+}
+
+// New returns an Agent over an engine and a toolbox, both of which stay the
+// caller's to close.
+func New(engine Engine, tools Toolbox, o Options) *Agent {
+	a := &Agent{engine: engine, tools: tools, log: o.Log}
+	if a.log == nil {
+		a.log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	return a
+}
+
+// Models lists the installed models.
+func (a *Agent) Models(ctx context.Context) (schema.ModelsListResult, error) {
+	models, err := a.engine.Models(ctx)
+	if err != nil {
+		return schema.ModelsListResult{}, wireError(ctx, err)
+	}
+	r := schema.ModelsListResult{Models: make([]schema.ModelInfo, len(models))}
+	for i, m := range models {
+		r.Models[i] = schema.ModelInfo{
+			ID:              m.ID,
+			Name:            m.ID,
+			Family:          m.Family,
+			Quantization:    m.Quantization,
+			ContextLength:   m.ContextLength,
+			MaxOutputTokens: max(m.ContextLength-1, 0), // a prompt has one token at least
+			State:           schema.ModelState(m.State),
+			Problem:         m.Problem,
+			SizeBytes:       m.SizeBytes,
+		}
+	}
+	return r, nil
+}
+
+// LoadModel brings a model into memory, its weights and its tokenizer.
+// Report is called from another goroutine, in bytes.
+func (a *Agent) LoadModel(ctx context.Context, p schema.ModelLoadParams, report func(done, total int64)) (schema.ModelLoadResult, error) {
+	type opened struct {
+		model *Model
+		err   error
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	open := make(chan opened, 1)
+	go func() {
+		m, err := a.engine.Open(ctx, p.Model)
+		open <- opened{m, err}
+	}()
+	start := time.Now()
+	err := a.engine.Load(ctx, p.Model, func(p job.Progress) {
+		if report != nil {
+			report(p.Done, p.Total)
+		}
+	})
+	took := time.Since(start)
+	if err != nil {
+		err = wireError(ctx, err)
+		stop() // Open need not go on
+		<-open
+		return schema.ModelLoadResult{}, err
+	}
+	o := <-open
+	if o.err != nil {
+		return schema.ModelLoadResult{}, wireError(ctx, o.err)
+	}
+	// A loaded model takes microseconds, which are not worth a fraction.
+	return schema.ModelLoadResult{Model: o.model.Info.ID, LoadMS: float64(took.Milliseconds())}, nil
+}
+
+// UnloadModel frees a model's weights and ends what runs on it.
+func (a *Agent) UnloadModel(ctx context.Context, p schema.ModelUnloadParams) (schema.ModelUnloadResult, error) {
+	r := schema.ModelUnloadResult{Model: p.Model}
+	if p.Model == "" {
+		m, err := a.engine.Open(ctx, "")
+		if err != nil {
+			return schema.ModelUnloadResult{}, wireError(ctx, err)
+		}
+		r.Model = m.Info.ID
+	}
+	if err := a.engine.Unload(ctx, r.Model); err != nil {
+		return schema.ModelUnloadResult{}, wireError(ctx, err)
+	}
+	return r, nil
+}
+
+// CountTokens counts the tokens of a text, or of messages as Generate would
+// render them. It needs no weights.
+func (a *Agent) CountTokens(ctx context.Context, p schema.TokensCountParams) (schema.TokensCountResult, error) {
+	if err := exactlyOne("text", p.Text, p.Messages); err != nil {
+		return schema.TokensCountResult{}, err
+	}
+	if len(p.Tools) > 0 {
+		return schema.TokensCountResult{}, schema.Unsupported("tools", "/tools: prompts with tools are not supported yet")
+	}
+	m, err := a.engine.Open(ctx, p.Model)
+	if err != nil {
+		return schema.TokensCountResult{}, wireError(ctx, err)
+	}
+	var ids []int32
+	if p.Text != nil {
+		ids, err = m.Tokenizer.Encode(*p.Text, false)
+	} else {
+		ids, err = m.render(p.Messages)
+	}
+	if err != nil {
+		return schema.TokensCountResult{}, wireError(ctx, err)
+	}
+	return schema.TokensCountResult{Tokens: len(ids)}, nil
+}
+
+// RegisterTools adds tools to the toolbox.
+func (a *Agent) RegisterTools(_ context.Context, p schema.ToolRegisterParams) (schema.ToolRegisterResult, error) {
+	return a.tools.Register(p)
+}
+
+// ListTools lists the toolbox.
+func (a *Agent) ListTools(context.Context) (schema.ToolsListResult, error) {
+	return a.tools.List(), nil
+}
+
+// render returns the ids of messages.
+func (m *Model) render(messages []schema.Message) ([]int32, error) {
+	r, err := prompt.New(m.Tokenizer, m.Template)
+	if err != nil {
+		return nil, err
+	}
+	return r.Render(messages)
+}
+
+// wireError turns what an engine reports into what the wire says. What it does
+// not know it leaves alone: that is a fault of ours, and rpc says so.
+func wireError(ctx context.Context, err error) error {
+	var (
+		wire      *schema.Error
+		notFound  *job.ModelNotFoundError
+		load      *job.LoadError
+		overflow  *job.ContextOverflowError
+		request   *job.RequestError
+		lacks     *job.UnsupportedError
+		broken    *job.EngineError
+		cancelled = errors.Is(err, job.ErrCancelled) || errors.Is(err, context.Canceled)
+	)
+	switch {
+	case errors.As(err, &wire):
+		return wire
+	case cancelled || ctx.Err() != nil:
+		return schema.Errorf(schema.KindCancelled, "cancelled")
+	case errors.As(err, &notFound):
+		return schema.ModelNotFound(notFound.Model, notFound.Available)
+	case errors.As(err, &load):
+		return schema.ModelLoadFailed(load.Model, load.Cause, load.NeededBytes, load.AvailableBytes)
+	case errors.As(err, &overflow):
+		return schema.ContextOverflowed(overflow.PromptTokens, overflow.ContextLength)
+	case errors.As(err, &request):
+		return schema.InvalidParam("/"+request.Field, "%s", request.Problem)
+	case errors.As(err, &lacks):
+		return schema.Unsupported(lacks.Feature, "%s", lacks.Error())
+	case errors.As(err, &broken):
+		return schema.EngineFailed(broken.Cause, nil)
+	case errors.Is(err, job.ErrUnloaded), errors.Is(err, job.ErrClosed):
+		return schema.Errorf(schema.KindServerCancelled, "%v", err)
+	}
+	return err
+}
