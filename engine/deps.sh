@@ -378,6 +378,7 @@ main() {
   command -v python3 >/dev/null || [[ ${parts[0]} == system && $(id -u) == 0 ]] || die 'python3 is missing'
   lock
   for part in "${parts[@]}"; do "part_$part"; done
+  rm -rf "$cache"/new.*
   local text
   text=$(printf '%s; ' "${summary[@]}")
   say "ready in $((SECONDS - started)) s: ${text%; }"

@@ -95,7 +95,7 @@ with open(sys.argv[1], "w") as expressions:
     for p in json.load(sys.stdin)["packages"]:
         if p["source"]:
             name = p["name"] + "-" + p["version"]
-            expressions.write(f"{name}: {p.get(\"license\")}\n".replace("None", "see its licence file"))
+            print(name, p["license"] or "see its licence file", file=expressions)
             print(name, os.path.dirname(p["manifest_path"]))
 ' "$stage/licenses/rust/EXPRESSIONS"
 }
