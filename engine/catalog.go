@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 
 	"harmonyd/engine/hub"
@@ -92,20 +93,12 @@ func (e *Engine) find(id string) (*entry, job.Model, error) {
 	return m, info, nil
 }
 
-// known looks among the entries. The empty id means the default model, and where
-// that cannot run the first one that can.
+// known looks among the entries.
 func (e *Engine) known(id string) (*entry, job.Model) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if id == "" {
-		id = e.opts.DefaultModel
-		if !e.entries[id].usable() {
-			for other, m := range e.entries {
-				if m.usable() && (!e.entries[id].usable() || other < id) {
-					id = other
-				}
-			}
-		}
+		id = e.defaultID()
 	}
 	m := e.entries[id]
 	if m == nil || m.gone && !m.ready {
@@ -116,6 +109,22 @@ func (e *Engine) known(id string) (*entry, job.Model) {
 		info.State = m.state()
 	}
 	return m, info
+}
+
+// defaultID is the model that was chosen; without a choice the usual one, or
+// where that cannot run the first that can. Engine.mu is held.
+func (e *Engine) defaultID() string {
+	if e.opts.DefaultModel != "" {
+		return e.opts.DefaultModel
+	}
+	if !e.entries[hub.DefaultModel].usable() {
+		for _, id := range slices.Sorted(maps.Keys(e.entries)) {
+			if e.entries[id].usable() {
+				return id
+			}
+		}
+	}
+	return hub.DefaultModel
 }
 
 func (m *entry) usable() bool {

@@ -20,7 +20,6 @@ import (
 	"sync"
 	"time"
 
-	"harmonyd/engine/hub"
 	"harmonyd/engine/job"
 	"harmonyd/engine/native"
 )
@@ -30,7 +29,7 @@ type Options struct {
 	// Root is the folder of models, see package hub.
 	Root string
 	// DefaultModel is the id that the empty name stands for: by default
-	// hub.DefaultModel. Where it is not installed the first model stands in.
+	// hub.DefaultModel, or the first model where that is not installed.
 	DefaultModel string
 	// RingSize is how many events a generation buffers for its consumer before
 	// it pauses: by default 1024.
@@ -89,9 +88,6 @@ func newEngine(o Options) *Engine {
 	}
 	if o.PrefixCaches <= 0 {
 		o.PrefixCaches = 4
-	}
-	if o.DefaultModel == "" {
-		o.DefaultModel = hub.DefaultModel
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

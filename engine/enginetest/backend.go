@@ -1,0 +1,176 @@
+package enginetest
+
+import (
+	"errors"
+	"fmt"
+
+	"harmonyd/engine/job"
+)
+
+// Backend is a model without a device: what comes next is a fixed function of
+// all tokens so far, so that a cache that is wrong by one token gives another
+// text. It has the methods of the engine's backend; like that, it is confined to
+// one goroutine at a time.
+type Backend struct {
+	Vocab, Context int
+	EOS            []int32
+	// Before, where set, is called with the name of each step before it runs.
+	// What it returns is the step's error; it may block or panic.
+	Before func(step string) error
+
+	// Sequences and Closed count what was opened and closed, Turns the calls of
+	// EndTurn.
+	Sequences, Closed, Turns int
+	Released                 bool
+}
+
+// NewSequence returns an empty sequence.
+func (b *Backend) NewSequence() (*Sequence, error) {
+	if err := b.before("NewSequence"); err != nil {
+		return nil, err
+	}
+	b.Sequences++
+	return &Sequence{b: b, sums: make([]uint64, 1, b.Context+1)}, nil
+}
+
+// EndTurn counts.
+func (b *Backend) EndTurn() { b.Turns++ }
+
+// Memory is 1 for each open sequence.
+func (b *Backend) Memory() (active, peak int64) {
+	return int64(b.Sequences - b.Closed), int64(b.Sequences)
+}
+
+// Close marks the backend released.
+func (b *Backend) Close() { b.Released = true }
+
+func (b *Backend) before(step string) error {
+	if b.Before == nil {
+		return nil
+	}
+	return b.Before(step)
+}
+
+// Sequence is one text. Its cache is a running sum after each token.
+type Sequence struct {
+	b        *Backend
+	sums     []uint64 // sums[n] is of the first n tokens
+	sampling job.Sampling
+	flight   [8]int32 // ring of choices
+	chosen   int
+	read     int
+	closed   bool
+}
+
+// Len is the number of tokens in the cache.
+func (q *Sequence) Len() int { return len(q.sums) - 1 }
+
+// SetSampling stores what choices depend on.
+func (q *Sequence) SetSampling(s job.Sampling) error {
+	q.sampling = s
+	return q.b.before("SetSampling")
+}
+
+// Prefill appends tokens.
+func (q *Sequence) Prefill(tokens []int32) error {
+	if err := q.b.before("Prefill"); err != nil {
+		return err
+	}
+	return q.feed(tokens...)
+}
+
+// Extend appends tokens and chooses one.
+func (q *Sequence) Extend(tokens []int32) error {
+	if q.chosen != q.read {
+		return errors.New("extend: tokens are in flight")
+	}
+	if err := q.b.before("Extend"); err != nil {
+		return err
+	}
+	q.chosen, q.read = 0, 0
+	if err := q.feed(tokens...); err != nil {
+		return err
+	}
+	q.choose()
+	return nil
+}
+
+// Dispatch appends the newest choice and makes another one.
+func (q *Sequence) Dispatch() error {
+	if q.chosen == 0 {
+		return errors.New("dispatch: nothing was chosen")
+	}
+	if err := q.b.before("Dispatch"); err != nil {
+		return err
+	}
+	if err := q.feed(q.flight[(q.chosen-1)%len(q.flight)]); err != nil {
+		return err
+	}
+	q.choose()
+	return nil
+}
+
+// Read returns the oldest choice that was not read.
+func (q *Sequence) Read() (int32, error) {
+	if q.read == q.chosen {
+		return 0, errors.New("read: nothing is in flight")
+	}
+	if err := q.b.before("Read"); err != nil {
+		return 0, err
+	}
+	q.read++
+	return q.flight[(q.read-1)%len(q.flight)], nil
+}
+
+// SetBack forgets what is in flight and the last n tokens.
+func (q *Sequence) SetBack(n int) bool {
+	if n < 0 || n > q.Len() {
+		return false
+	}
+	q.chosen, q.read = 0, 0
+	q.sums = q.sums[:len(q.sums)-n]
+	return true
+}
+
+// Fork returns a sequence of the first n tokens, nil where there are fewer.
+func (q *Sequence) Fork(n int) *Sequence {
+	if n > q.Len() {
+		return nil
+	}
+	q.b.Sequences++
+	return &Sequence{b: q.b, sums: append(make([]uint64, 0, q.b.Context+1), q.sums[:n+1]...)}
+}
+
+// Bytes is 8 for each token.
+func (q *Sequence) Bytes() int64 { return 8 * int64(q.Len()) }
+
+// Close panics when it is called twice.
+func (q *Sequence) Close() {
+	if q.closed {
+		panic("the sequence is closed twice")
+	}
+	q.closed = true
+	q.b.Closed++
+}
+
+func (q *Sequence) feed(tokens ...int32) error {
+	if q.closed {
+		return errors.New("the sequence is closed")
+	}
+	for _, id := range tokens {
+		if q.Len() == q.b.Context {
+			return fmt.Errorf("more than %d tokens", q.b.Context)
+		}
+		q.sums = append(q.sums, splitmix(q.sums[q.Len()]^uint64(id+1)))
+	}
+	return nil
+}
+
+func (q *Sequence) choose() {
+	sum := q.sums[q.Len()]
+	if q.sampling.Temperature > 0 {
+		sum = splitmix(sum ^ q.sampling.Seed)
+	}
+	q.flight[q.chosen%len(q.flight)] = int32(sum % uint64(q.b.Vocab))
+	q.chosen++
+}
