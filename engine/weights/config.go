@@ -71,7 +71,10 @@ func ReadConfigFolder(folder Folder) (*Config, error) {
 	if c.Quantization, err = readQuantization(members); err != nil {
 		return nil, err
 	}
-	return c, c.readGeneration(folder)
+	if err := c.readGeneration(folder); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // readGeneration lets generation_config.json name other end-of-text ids.

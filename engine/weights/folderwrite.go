@@ -1,7 +1,6 @@
 package weights
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -96,20 +95,15 @@ func splitShards(groups []group, shardBytes int64) [][]group {
 // writeJSON writes a value as indented JSON with sorted keys; bytes are
 // written as they are.
 func writeJSON(path string, value any) error {
-	data, ok := value.([]byte)
-	if !ok {
-		var b bytes.Buffer
-		enc := json.NewEncoder(&b)
+	return writeFile(path, func(w io.Writer) error {
+		if data, ok := value.([]byte); ok {
+			_, err := w.Write(data)
+			return err
+		}
+		enc := json.NewEncoder(w)
 		enc.SetEscapeHTML(false)
 		enc.SetIndent("", "    ")
-		if err := enc.Encode(value); err != nil {
-			return fmt.Errorf("%s: %w", filepath.Base(path), err)
-		}
-		data = b.Bytes()
-	}
-	return writeFile(path, func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
+		return enc.Encode(value)
 	})
 }
 

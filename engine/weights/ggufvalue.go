@@ -190,7 +190,8 @@ func (g *GGUF) sizeOr(key string, absent int) (int, error) {
 	return g.size(key)
 }
 
-// positive returns a finite float greater than 0, or absent if it is not there.
+// positive returns a float greater than 0 that is in the range of a float32, or
+// absent if it is not there.
 func (g *GGUF) positive(key string, absent float64) (float64, error) {
 	x, ok, err := lookup[float64](g, key, "a float")
 	switch {
@@ -198,8 +199,8 @@ func (g *GGUF) positive(key string, absent float64) (float64, error) {
 		return 0, err
 	case !ok:
 		return absent, nil
-	case !(x > 0) || math.IsInf(x, 0):
-		return 0, g.badKey(key, "is %g, want a positive number", x)
+	case !(float32(x) > 0) || math.IsInf(float64(float32(x)), 0):
+		return 0, g.badKey(key, "is %g, want a positive float32", x)
 	}
 	return x, nil
 }

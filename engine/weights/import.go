@@ -53,10 +53,10 @@ func importGGUF(ctx context.Context, folder Folder, name, dest string, shardByte
 	if err := imp.writeFolder(temp, shardBytes); err != nil {
 		return err
 	}
-	if err := os.Chmod(temp, 0o755); err != nil {
-		return err
+	if err = os.Chmod(temp, 0o755); err == nil { // MkdirTemp makes it private
+		err = os.Rename(temp, dest)
 	}
-	if err := os.Rename(temp, dest); err != nil {
+	if err != nil {
 		return err
 	}
 	return syncFolder(parent)
@@ -90,6 +90,7 @@ type output struct {
 	part part
 }
 
+// A part says how an output follows from its tensor.
 type part int
 
 const (
@@ -154,9 +155,9 @@ func activationType(pairs []pair) Dtype {
 // norm would promote every activation after it.
 func (imp *importer) outputs(p pair, activation Dtype) (group, error) {
 	t := p.tensor
-	out := func(name string, d Dtype, shape []int, part part) (output, error) {
-		n, err := byteSize(d, shape)
-		return output{Tensor{Name: name, Dtype: d, Shape: shape, Bytes: n}, p, part}, err
+	out := func(name string, d Dtype, shape []int, part part) output {
+		n, _ := byteSize(d, shape) // cannot overflow: the file is as large
+		return output{Tensor{Name: name, Dtype: d, Shape: shape, Bytes: n}, p, part}
 	}
 	if t.kind.pack == nil {
 		d, how := t.kind.dense, dense
@@ -169,32 +170,19 @@ func (imp *importer) outputs(p pair, activation Dtype) (group, error) {
 				d, how = activation, narrowed
 			}
 		}
-		o, err := out(p.hf, d, t.Shape, how)
-		return group{o}, err
+		return group{out(p.hf, d, t.Shape, how)}, nil
 	}
 	path, ok := strings.CutSuffix(p.hf, ".weight")
 	if !ok || len(t.Shape) != 2 {
 		return nil, &FormatError{File: imp.g.name, Tensor: t.Name, Reason: "is a vector of type " + t.Type()}
 	}
 	rows, groups := t.Shape[0], t.Shape[1]/t.kind.block
-	var g group
-	for _, o := range []struct {
-		name  string
-		dtype Dtype
-		width int
-		part  part
-	}{
-		{".weight", U32, groups * t.kind.pack.bits * t.kind.block / 32, packed},
-		{".scales", F16, groups, scales},
-		{".biases", F16, groups, biases},
-	} {
-		x, err := out(path+o.name, o.dtype, []int{rows, o.width}, o.part)
-		if err != nil {
-			return nil, err
-		}
-		g = append(g, x)
-	}
-	return g, nil
+	words := groups * t.kind.pack.bits * t.kind.block / 32
+	return group{
+		out(path+".weight", U32, []int{rows, words}, packed),
+		out(path+".scales", F16, []int{rows, groups}, scales),
+		out(path+".biases", F16, []int{rows, groups}, biases),
+	}, nil
 }
 
 // quantizationOf renders the quantization member as mlx-lm writes it: the most

@@ -148,12 +148,10 @@ func (s *jsonScanner) natural() (int64, error) {
 	return n, nil
 }
 
-// str reads a string. Raw control bytes, broken UTF-8, unknown escapes and
-// lone surrogates are refused.
+// str reads a string whose quote is the next byte. Raw control bytes, broken
+// UTF-8, unknown escapes and lone surrogates are refused.
 func (s *jsonScanner) str() (string, error) {
-	if err := s.expect('"'); err != nil {
-		return "", err
-	}
+	s.pos++
 	start := s.pos
 	for s.pos < len(s.b) {
 		switch c := s.b[s.pos]; {

@@ -112,9 +112,6 @@ func (p *headerParser) parse() ([]Tensor, error) {
 			metadata = true
 			return p.metadata()
 		}
-		if len(tensors) == maxTensors {
-			return p.bad("", "header", "holds more than %d tensors", maxTensors)
-		}
 		t, err := p.tensor(key)
 		tensors = append(tensors, t)
 		return err

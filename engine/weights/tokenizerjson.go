@@ -203,27 +203,26 @@ func (v *vocabulary) vocabJSON(n int) json.RawMessage {
 	return append(out, '}')
 }
 
-// postProcessor puts the tokens that begin and end a text around it.
+// postProcessor puts the tokens that begin and end a text around it, and around
+// each of a pair of texts.
 func (v *vocabulary) postProcessor() any {
-	single := []obj{{"Sequence": obj{"id": "A", "type_id": 0}}}
-	pair := []obj{{"Sequence": obj{"id": "A", "type_id": 0}}, {"Sequence": obj{"id": "B", "type_id": 1}}}
 	special := obj{}
-	use := func(name string) (string, func(kind int) obj) {
-		id := v.special[name]
-		token := v.tokens[id]
-		special[token] = obj{"id": token, "ids": []int{id}, "tokens": []string{token}}
-		return token, func(kind int) obj { return obj{"SpecialToken": obj{"id": token, "type_id": kind}} }
+	wrap := func(sequence string, kind int) []obj {
+		list := []obj{{"Sequence": obj{"id": sequence, "type_id": kind}}}
+		add := func(at int, name string) {
+			token := v.tokens[v.special[name]]
+			special[token] = obj{"id": token, "ids": []int{v.special[name]}, "tokens": []string{token}}
+			list = slices.Insert(list, at, obj{"SpecialToken": obj{"id": token, "type_id": kind}})
+		}
+		if v.addBOS {
+			add(0, "bos")
+		}
+		if v.addEOS {
+			add(len(list), "eos")
+		}
+		return list
 	}
-	if v.addBOS {
-		_, bos := use("bos")
-		single = slices.Insert(single, 0, bos(0))
-		pair = slices.Insert(slices.Insert(pair, 1, bos(1)), 0, bos(0))
-	}
-	if v.addEOS {
-		_, eos := use("eos")
-		single = append(single, eos(0))
-		pair = slices.Insert(append(pair, eos(1)), len(pair)-1, eos(0))
-	}
+	single, pair := wrap("A", 0), append(wrap("A", 0), wrap("B", 1)...)
 	if len(special) == 0 {
 		return nil
 	}

@@ -203,27 +203,28 @@ func (v *vocabulary) readTemplates() (err error) {
 
 // addTo adds the members of config.json that come from the tokenizer.
 func (v *vocabulary) addTo(config map[string]any) {
-	for name := range v.special {
-		switch name {
-		case "bos", "pad":
-			config[name+"_token_id"] = v.special[name]
-		case "eos":
-			config["eos_token_id"] = v.ends()
+	for _, name := range []string{"bos", "pad"} {
+		if id, ok := v.special[name]; ok {
+			config[name+"_token_id"] = id
 		}
+	}
+	switch ids := v.ends(); len(ids) {
+	case 0:
+	case 1:
+		config["eos_token_id"] = ids[0]
+	default:
+		config["eos_token_id"] = ids
 	}
 }
 
-// ends returns the ids that end generation: one id, or a list where the model
-// has more ways to end a turn than one.
-func (v *vocabulary) ends() any {
+// ends returns the ids that end generation: chat models have more ways to end
+// a turn than one.
+func (v *vocabulary) ends() []int {
 	var ids []int
 	for _, name := range []string{"eos", "eot", "eom"} {
 		if id, ok := v.special[name]; ok && !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
-	}
-	if len(ids) == 1 {
-		return ids[0]
 	}
 	return ids
 }
