@@ -160,6 +160,7 @@ func TestReadsCopy(t *testing.T) {
 func TestMemoryFigures(t *testing.T) {
 	s := open(t)
 	require.NoError(t, s.Eval(s.Ones(Float32, 1)))
+	s.Reset()
 	const n = 1 << 20
 	before := ActiveMemory()
 	ResetPeak()
@@ -167,8 +168,12 @@ func TestMemoryFigures(t *testing.T) {
 	require.NoError(t, s.Eval(a))
 	require.GreaterOrEqual(t, ActiveMemory()-before, int64(4*n))
 	require.GreaterOrEqual(t, PeakMemory(), int64(4*n))
+	var v Var
+	v.Set(a)
 	s.Reset()
 	require.NoError(t, DefaultStream().Synchronize())
+	require.GreaterOrEqual(t, ActiveMemory()-before, int64(4*n), "the Var holds it")
+	v.Free()
 	require.LessOrEqual(t, ActiveMemory(), before)
 	for name, set := range map[string]func(int64) (int64, error){
 		"memory": SetMemoryLimit, "cache": SetCacheLimit,

@@ -1,3 +1,0 @@
-package mlx
-import "testing"
-func TestB(t *testing.T){ t.Log(BLAS()) }
