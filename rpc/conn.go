@@ -29,7 +29,7 @@ type conn struct {
 	surface schema.ServerHarmonyd
 
 	exited chan struct{} // closed by exit
-	parent chan int64    // takes initialize's processId
+	parent chan int64    // takes the processes to live no longer than
 
 	// ctx is that of all requests; stop ends them.
 	ctx  context.Context
@@ -72,7 +72,7 @@ var (
 func newConn(agent Agent, s *stream, o Options) *conn {
 	c := &conn{
 		agent: agent, opts: o, stream: s, surface: surface(),
-		exited: make(chan struct{}), parent: make(chan int64, 1),
+		exited: make(chan struct{}), parent: make(chan int64, 2),
 		phase: opening, trace: schema.TraceOff,
 		requests: map[string]*request{}, generations: map[string]*request{},
 	}

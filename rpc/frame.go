@@ -106,21 +106,21 @@ func (f *frames) line() ([]byte, *schema.Error, error) {
 	var body []byte
 	for {
 		part, err := f.r.ReadSlice('\n')
-		if int64(len(body)+len(part)) > f.limits.MaxMessageBytes {
+		body = append(body, part...)
+		if int64(len(bytes.TrimRight(body, "\r\n"))) > f.limits.MaxMessageBytes {
 			f.skipLine = err != nil
 			return nil, f.tooLarge(), nil
 		}
-		body = append(body, part...)
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-			continue
-		case err != nil && len(bytes.TrimSpace(body)) == 0:
-			return nil, nil, err
-		case len(bytes.TrimSpace(body)) == 0:
-			body = body[:0]
+		if errors.Is(err, bufio.ErrBufferFull) {
 			continue
 		}
-		return body, nil, nil
+		if trimmed := bytes.TrimSpace(body); len(trimmed) > 0 {
+			return trimmed, nil, nil
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		body = body[:0]
 	}
 }
 
@@ -255,7 +255,7 @@ func (h *header) parse(line string) *schema.Error {
 		}
 		n, err := strconv.ParseUint(value, 10, 63)
 		if err != nil {
-			return badHeader("Content-Length is no number of bytes")
+			return badHeader("Content-Length %q is no number of bytes", clip(value))
 		}
 		h.length = int64(n)
 	case "content-type":

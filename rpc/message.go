@@ -1,6 +1,8 @@
 package rpc
 
 import (
+	"strings"
+
 	"harmonyd/schema"
 )
 
@@ -10,6 +12,8 @@ type message struct {
 	key    string // the id as requests in flight are told apart by it
 	method string
 	params []byte // JSON text, members in the client's order; nil for none
+	// response marks an answer. It must never be answered itself.
+	response bool
 }
 
 // members are the root members of a message that count.
@@ -38,8 +42,7 @@ func (m *members) add(name string, value []byte) {
 }
 
 // parse reads a body. A problem is answered with m.id, which is nil where the
-// id is not known. A response gives neither a method nor a problem: a response
-// must never be answered.
+// id is not known.
 func parse(body []byte, limits schema.Limits) (m message, problem *schema.Error) {
 	var raw members
 	// The message itself is one level around params.
@@ -50,11 +53,11 @@ func parse(body []byte, limits schema.Limits) (m message, problem *schema.Error)
 	if first := firstByte(body); first == '[' {
 		return m, invalid("batches are not served: send each message by itself")
 	} else if first != '{' {
-		return m, invalid("the message is no object")
+		return m, invalid("the message is %s, want an object", describe(body))
 	}
 	idProblem := m.setID(raw, limits)
 	if raw.method == nil && (raw.result || raw.err) {
-		return message{}, nil
+		return message{response: true}, nil
 	}
 	for _, p := range []*schema.Error{problem, idProblem, raw.check()} {
 		if p != nil {
@@ -71,12 +74,16 @@ func parse(body []byte, limits schema.Limits) (m message, problem *schema.Error)
 // check finds what makes an object no request.
 func (m *members) check() *schema.Error {
 	switch {
+	case m.version == nil:
+		return invalid("the message has no member jsonrpc")
 	case schema.Unquote(m.version) != "2.0" || firstByte(m.version) != '"':
-		return invalid(`the member jsonrpc must be "2.0"`)
+		return invalid(`the member jsonrpc is %s, want "2.0"`, clip(string(m.version)))
 	case m.method == nil:
 		return invalid("the message has no method")
-	case m.result || m.err:
+	case m.result:
 		return invalid("the message has a method and a result")
+	case m.err:
+		return invalid("the message has a method and an error")
 	case firstByte(m.method) != '"':
 		return invalid("the method is no string")
 	}
@@ -84,7 +91,7 @@ func (m *members) check() *schema.Error {
 	case '{', '[', 'n', 0:
 		return nil
 	}
-	return invalid("params is neither an object nor an array")
+	return invalid("params is %s, want an object", describe(m.params))
 }
 
 // setID takes the id if it is one that can be answered.
@@ -99,7 +106,7 @@ func (m *message) setID(raw members, limits schema.Limits) *schema.Error {
 	}
 	key, ok := idKey(raw.id)
 	if !ok {
-		return invalid("the id is neither a string nor an integer")
+		return invalid("the id is %s, want a string or an integer", describe(raw.id))
 	}
 	m.id, m.key = raw.id, key
 	return nil
@@ -135,6 +142,21 @@ func firstByte(value []byte) byte {
 		return c
 	}
 	return 0
+}
+
+// describe names a value that is not what it should be.
+func describe(value []byte) string {
+	switch firstByte(value) {
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	case '"':
+		return "a string"
+	case 't', 'f', 'n':
+		return strings.TrimSpace(string(value))
+	}
+	return "the number " + clip(strings.TrimSpace(string(value)))
 }
 
 func invalid(format string, args ...any) *schema.Error {

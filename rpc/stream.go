@@ -88,7 +88,7 @@ func (s *stream) read() (message, error) {
 		case problem != nil:
 			s.log.Info("bad message", "err", problem)
 			s.out.add(item{body: appendError(nil, m.id, problem)})
-		case m.method == "":
+		case m.response:
 			s.log.Info("a response to no request is ignored")
 		default:
 			return m, nil

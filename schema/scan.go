@@ -27,14 +27,15 @@ func Scan(data []byte, maxDepth int, member func(name string, value []byte)) *Er
 		}
 	}
 	if s.pos >= len(data) {
-		return Errorf(KindParse, "the message ends within its JSON value")
+		return Errorf(KindParse, "no JSON: it ends after %d bytes", len(data))
 	}
-	return Errorf(KindParse, "no JSON: byte %#02x at offset %d", data[s.pos], s.pos)
+	return Errorf(KindParse, "no JSON: byte %#02x at offset %d, want %s", data[s.pos], s.pos, cmp.Or(s.want, "the end"))
 }
 
 type scanner struct {
 	data     []byte
-	pos      int // on failure, the byte that does not fit
+	pos      int    // on failure, the byte that does not fit
+	want     string // on failure, what would have
 	maxDepth int
 	member   func(name string, value []byte)
 	names    []name // of all open objects, outermost first
@@ -60,6 +61,12 @@ func (s *scanner) space() {
 			return
 		}
 	}
+}
+
+// fail says what was wanted at the scanner's place.
+func (s *scanner) fail(want string) bool {
+	s.want = want
+	return false
 }
 
 // next is the byte at the scanner's place, 0 at the end.
@@ -117,13 +124,16 @@ func (s *scanner) object(depth int) bool {
 	for {
 		s.space()
 		start := s.pos
-		if s.next() != '"' || !s.text() {
+		if s.next() != '"' {
+			return s.fail("a name")
+		}
+		if !s.text() {
 			return false
 		}
 		quoted := s.data[start:s.pos]
 		s.names = append(s.names, name{hashName(quoted), start})
 		if s.space(); s.next() != ':' {
-			return false
+			return s.fail("a colon")
 		}
 		s.pos++
 		s.space()
@@ -143,7 +153,7 @@ func (s *scanner) object(depth int) bool {
 			s.closeObject(base)
 			return true
 		default:
-			return false
+			return s.fail("a comma or }")
 		}
 	}
 }
@@ -193,7 +203,7 @@ func (s *scanner) array(depth int) bool {
 			s.pos++
 			return true
 		default:
-			return false
+			return s.fail("a comma or ]")
 		}
 	}
 }
@@ -201,7 +211,7 @@ func (s *scanner) array(depth int) bool {
 func (s *scanner) word(w string) bool {
 	for i := range len(w) {
 		if s.next() != w[i] {
-			return false
+			return s.fail(w)
 		}
 		s.pos++
 	}
@@ -209,8 +219,10 @@ func (s *scanner) word(w string) bool {
 }
 
 func (s *scanner) number() bool {
-	if s.next() == '-' {
+	if c := s.next(); c == '-' {
 		s.pos++
+	} else if c < '0' || c > '9' {
+		return s.fail("a value")
 	}
 	if s.next() == '0' {
 		s.pos++
@@ -239,7 +251,7 @@ func (s *scanner) digits() bool {
 	for c := s.next(); c >= '0' && c <= '9'; c = s.next() {
 		s.pos++
 	}
-	return s.pos > start
+	return s.pos > start || s.fail("a digit")
 }
 
 // text passes over a string: no control characters, sound escapes, UTF-8.
@@ -255,13 +267,13 @@ func (s *scanner) text() bool {
 				return false
 			}
 		case c < 0x20:
-			return false
+			return s.fail("no control character in a string")
 		case c < utf8.RuneSelf:
 			s.pos++
 		default:
 			r, n := utf8.DecodeRune(s.data[s.pos:])
 			if r == utf8.RuneError && n == 1 {
-				return false
+				return s.fail("UTF-8")
 			}
 			s.pos += n
 		}
@@ -273,7 +285,7 @@ func (s *scanner) escape() bool {
 	s.pos++
 	c := s.next()
 	if c == 0 || bytes.IndexByte([]byte(`"\/bfnrtu`), c) < 0 {
-		return false
+		return s.fail("an escape")
 	}
 	s.pos++
 	if c != 'u' {
@@ -282,7 +294,7 @@ func (s *scanner) escape() bool {
 	for range 4 {
 		c := s.next() | 0x20 // lower case
 		if !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f') || s.next() < '0' {
-			return false
+			return s.fail("a hexadecimal digit")
 		}
 		s.pos++
 	}

@@ -110,22 +110,31 @@ func (t ProgressToken) MarshalJSON() ([]byte, error) {
 // decoded.
 
 func (p *GenerateParams) broken() string {
-	if (len(p.Messages) > 0) == (p.Prompt != nil) {
-		return "give exactly one of messages and prompt, not empty"
-	}
-	return ""
+	return oneOf("messages", p.Messages, "prompt", p.Prompt)
 }
 
 func (p *TokensCountParams) broken() string {
-	if (len(p.Messages) > 0) == (p.Text != nil) {
-		return "give exactly one of messages and text, not empty"
+	return oneOf("messages", p.Messages, "text", p.Text)
+}
+
+func oneOf(list string, messages []Message, single string, text *string) string {
+	switch {
+	case messages == nil && text == nil:
+		return "neither " + list + " nor " + single + " is given"
+	case messages != nil && text != nil:
+		return list + " and " + single + " are both given, want one"
+	case messages != nil && len(messages) == 0:
+		return list + " is empty"
 	}
 	return ""
 }
 
 func (p *CancelParams) broken() string {
-	if (p.GenerationID != "") == p.All {
-		return "give exactly one of generationId and all:true"
+	switch {
+	case p.GenerationID == "" && !p.All:
+		return "neither generationId nor all:true is given"
+	case p.GenerationID != "" && p.All:
+		return "generationId and all:true are both given, want one"
 	}
 	return ""
 }

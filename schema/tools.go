@@ -63,6 +63,8 @@ type RegisteredTool struct {
 	Name string `json:"name"`
 	// Digest is the SHA-256 of the tool's definition in hexadecimal.
 	Digest string `json:"digest"`
+	// Warnings are the places in the tool's schemas that are not checked.
+	Warnings []FieldError `json:"warnings,omitempty"`
 }
 
 // ToolSource says where a tool comes from.

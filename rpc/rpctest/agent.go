@@ -210,7 +210,7 @@ func (g *generating) do(a *Agent, word string) error {
 	case "partial":
 		return schema.EngineFailed("planted", &schema.Partial{Message: g.result().Message, Usage: g.result().Usage})
 	case "crash":
-		return fmt.Errorf("planted secret")
+		return fmt.Errorf("planted")
 	case "panic":
 		panic("planted")
 	case "abort":

@@ -60,6 +60,11 @@ func Start(ctx context.Context, agent rpc.Agent, o rpc.Options) *Client {
 func Spawn(ctx context.Context, stderr io.Writer, path string, args ...string) (*Client, error) {
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Stderr = stderr
+	return SpawnCommand(cmd)
+}
+
+// SpawnCommand starts a command that serves on its standard input and output.
+func SpawnCommand(cmd *exec.Cmd) (*Client, error) {
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -75,7 +80,7 @@ func Spawn(ctx context.Context, stderr io.Writer, path string, args ...string) (
 		err = e
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("spawn %s: %w", path, err), out.Close())
+		return nil, errors.Join(fmt.Errorf("spawn %s: %w", cmd.Path, err), out.Close())
 	}
 	wait := sync.OnceValue(func() int {
 		if err := cmd.Wait(); err != nil && cmd.ProcessState == nil {

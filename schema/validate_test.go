@@ -1,0 +1,121 @@
+package schema
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestCompileTakesRealSchemas(t *testing.T) {
+	for _, s := range []string{
+		`{}`,
+		`{"type":"object"}`,
+		`{"type":"object","properties":{"path":{"type":"string","minLength":1},"pattern":{"type":"string"},"$ref":{"type":"string"}},"required":["path"],"additionalProperties":false}`,
+		`{"$schema":"http://json-schema.org/draft-07/schema#","type":"object","properties":{"a":{"$ref":"#/definitions/a"}},"definitions":{"a":{"type":["string","null"],"format":"date"}}}`,
+		`{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object","$defs":{"tree":{"type":"object","properties":{"kids":{"type":"array","items":{"$ref":"#/$defs/tree"}}}}},"$ref":"#/$defs/tree"}`,
+		`{"type":"object","properties":{"n":{"type":"number","multipleOf":0.01,"maximum":1e10,"exclusiveMinimum":-1.5e-3},"e":{"enum":["a",1,null,{"$ref":"http://example.com/not-a-reference"}]}}}`,
+		`{"$id":"https://example.com/tool","type":"object","properties":{"a":{"$ref":"#anchor"}},"$defs":{"x":{"$anchor":"anchor","const":1}}}`,
+	} {
+		v, places := Compile(json.RawMessage(s))
+		require.Empty(t, places, s)
+		require.NotNil(t, v.compiled, s)
+		require.Empty(t, v.Unchecked, s)
+	}
+}
+
+func TestCompileRefusesBadSchemas(t *testing.T) {
+	deep := strings.Repeat(`{"not":`, 32) + `{}` + strings.Repeat(`}`, 32)
+	many := `{"allOf":[` + strings.Repeat(`{},`, MaxSubschemas) + `{}]}`
+	for _, c := range []struct{ schema, path, message string }{
+		{`{`, "", "the message ends within its JSON value"},
+		{`{} {}`, "", "no JSON"},
+		{`{"type":"object","type":"object"}`, "", "twice"},
+		{`true`, "", "got true, want an object"},
+		{`[]`, "", "got [], want an object"},
+		{deep, "", "deep"},
+		{many, "", "has more than 1000 subschemas"},
+		{`{"x":"` + strings.Repeat("y", MaxSchemaBytes) + `"}`, "", "bytes, want at most 65536"},
+		{`{"type":"string"}`, "/type", "got string, want object"},
+		{`{"type":["object","null"]}`, "/type", "got [object null], want object"},
+		{`{"$schema":"http://json-schema.org/draft-04/schema#"}`, "/$schema", "want draft 2020-12 or draft-07"},
+		{`{"$schema":7}`, "/$schema", "want draft 2020-12 or draft-07"},
+		{`{"$ref":"http://example.com/x"}`, "/$ref", `got "http://example.com/x", want a reference into this schema`},
+		{`{"properties":{"a/b":{"$ref":"file:///etc/passwd"}}}`, "/properties/a~1b/$ref", "want a reference into this schema"},
+		{`{"items":[{"$dynamicRef":"x"}],"$schema":"http://json-schema.org/draft-07/schema"}`, "/items/0/$dynamicRef", "want a reference"},
+		{`{"$ref":"https://json-schema.org/draft/2020-12/schema"}`, "/$ref", "want a reference into this schema"},
+		{`{"x":{"$ref":"http://example.com/x"},"$ref":"#/x"}`, "", "references to other documents are not followed"},
+		{`{"$ref":"#/$defs/none"}`, "", "none"},
+		{`{"$ref":"#nowhere"}`, "", "nowhere"},
+		{`{"properties":{"a":{"type":"strnig"}}}`, "/properties/a/type", "value must be one of"},
+		{`{"required":"a"}`, "/required", "got string, want array"},
+		{`{"properties":{"a":{"minLength":-1}}}`, "/properties/a/minLength", "minimum"},
+		{`{"maximum":1e999999}`, "/maximum", "got a number with exponent 999999, want at most 308"},
+		{`{"properties":{"a":{"enum":[1E-99999999999999999999]}}}`, "/properties/a/enum/0", "exponent"},
+		{`{"$defs":{"a":{"$id":"x"},"b":{"$id":"x"}}}`, "", "x"},
+		{`{"properties":{"a":{"$id":"http://example.com/%zz"}}}`, "", ""},
+		{`{"$id":"#a#b"}`, "/$id", "does not match pattern"},
+	} {
+		v, places := Compile(json.RawMessage(c.schema))
+		require.Nil(t, v, "%.80s", c.schema)
+		require.NotEmpty(t, places, "%.80s", c.schema)
+		require.LessOrEqual(t, len(places), maxFieldErrors)
+		require.Equal(t, c.path, places[0].InstancePath, "%.80s: %v", c.schema, places)
+		require.Contains(t, places[0].Message, c.message, "%.80s", c.schema)
+		require.NotContains(t, places[0].Message, "tool.invalid", "our own name for the document")
+	}
+}
+
+func TestCompileNamesAllPlaces(t *testing.T) {
+	_, places := Compile(json.RawMessage(`{"properties":{"a":{"type":1},"b":{"minimum":"x"},"c":{"required":[1]}}}`))
+	var at []string
+	for _, p := range places {
+		at = append(at, p.InstancePath)
+	}
+	require.Subset(t, at, []string{"/properties/a/type", "/properties/b/minimum", "/properties/c/required/0"})
+	many := make([]string, 100)
+	for i := range many {
+		many[i] = fmt.Sprintf(`"p%d":{"type":7}`, i)
+	}
+	_, places = Compile(json.RawMessage(`{"properties":{` + strings.Join(many, ",") + `}}`))
+	require.Len(t, places, maxFieldErrors)
+}
+
+// TestPatternsThatRE2CannotHold are left out, and nothing that they would have
+// let through is refused for that.
+func TestPatternsThatRE2CannotHold(t *testing.T) {
+	v, places := Compile(json.RawMessage(`{"type":"object","properties":{"a":{"type":"string","pattern":"^(?=x)"},"b":{"pattern":"^y$"}},
+		"patternProperties":{"(?!z)":{"type":"integer"},"^k":{"type":"integer"}},"additionalProperties":false}`))
+	require.Empty(t, places)
+	require.Len(t, v.Unchecked, 2)
+	require.Equal(t, "/patternProperties/(?!z)", v.Unchecked[0].InstancePath)
+	require.Equal(t, "/properties/a/pattern", v.Unchecked[1].InstancePath)
+	require.Contains(t, v.Unchecked[0].Message, "is not checked: error parsing regexp: invalid or unsupported Perl syntax")
+	require.NoError(t, v.compiled.Validate(map[string]any{"a": "anything", "other": "x"}))
+	require.Error(t, v.compiled.Validate(map[string]any{"b": "n"}))
+	require.Error(t, v.compiled.Validate(map[string]any{"k": "n"}))
+}
+
+// FuzzCompile looks for a schema that the library does not survive.
+func FuzzCompile(f *testing.F) {
+	for _, s := range []string{`{}`, `{"$ref":"#"}`, `{"$id":"a","$defs":{"b":{"$id":"c","$ref":"#/d"}}}`,
+		`{"$dynamicRef":"#x","$defs":{"a":{"$dynamicAnchor":"x"}}}`, `{"$schema":"http://json-schema.org/draft-07/schema#","$ref":"#/definitions/a","definitions":{"a":{"$id":"#b"}}}`,
+		`{"properties":{"a":{"$schema":"x","$id":"y"}}}`, `{"$vocabulary":{"a":true},"$anchor":"","$id":""}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		v, places := Compile(raw)
+		require.Equal(t, v == nil, len(places) > 0)
+	})
+}
+
+func BenchmarkCompileLargest(b *testing.B) {
+	s := []byte(`{"allOf":[` + strings.Repeat(`{},`, MaxSubschemas-2) + `{}]}`)
+	for b.Loop() {
+		if _, places := Compile(s); len(places) > 0 {
+			b.Fatal(places)
+		}
+	}
+}
