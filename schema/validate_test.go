@@ -30,7 +30,7 @@ func TestCompileRefusesBadSchemas(t *testing.T) {
 	deep := strings.Repeat(`{"not":`, 32) + `{}` + strings.Repeat(`}`, 32)
 	many := `{"allOf":[` + strings.Repeat(`{},`, MaxSubschemas) + `{}]}`
 	for _, c := range []struct{ schema, path, message string }{
-		{`{`, "", "the message ends within its JSON value"},
+		{`{`, "", "no JSON"},
 		{`{} {}`, "", "no JSON"},
 		{`{"type":"object","type":"object"}`, "", "twice"},
 		{`true`, "", "got true, want an object"},

@@ -37,6 +37,7 @@ type Engine struct {
 // model is a model of the engine; Engine.mu guards what changes.
 type model struct {
 	Model
+	first     bool // in the script
 	tokenizer *Tokenizer
 	state     job.ModelState
 	load      *load
@@ -71,7 +72,7 @@ func New(s Script) (*Engine, error) {
 	e := &Engine{ring: s.Ring, models: make(map[string]*model), wake: make(chan struct{}, 1)}
 	for _, m := range s.Models {
 		e.order = append(e.order, m.ID)
-		e.models[m.ID] = &model{Model: m, tokenizer: newTokenizer(m.Vocabulary), state: job.Unloaded}
+		e.models[m.ID] = &model{Model: m, first: len(e.order) == 1, tokenizer: newTokenizer(m.Vocabulary), state: job.Unloaded}
 	}
 	return e, nil
 }
@@ -268,6 +269,8 @@ func (m *model) info() job.Model {
 		Vocab:         m.tokenizer.size(),
 		SizeBytes:     m.SizeBytes,
 		StopIDs:       []int32{ImEnd, EndOfText},
+		Chat:          !m.NoTemplate,
+		Default:       m.first,
 		State:         m.state,
 	}
 }

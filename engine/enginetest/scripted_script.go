@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 )
 
@@ -82,10 +81,14 @@ type Reply struct {
 	Fail            string  `json:"fail"`
 }
 
-// ParseScript reads a script. An empty one gives a model named "scripted" that
-// echoes.
-func ParseScript(text []byte) (Script, error) {
+// ReadScript reads a script to its end. An empty one gives a model named
+// "scripted" that echoes.
+func ReadScript(r io.Reader) (Script, error) {
 	var s Script
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return Script{}, fmt.Errorf("script: %w", err)
+	}
 	if len(bytes.TrimSpace(text)) > 0 {
 		d := json.NewDecoder(bytes.NewReader(text))
 		d.DisallowUnknownFields()
@@ -97,18 +100,6 @@ func ParseScript(text []byte) (Script, error) {
 		}
 	}
 	return s, s.fill()
-}
-
-// ReadScript reads a script file; no name means the empty script.
-func ReadScript(name string) (Script, error) {
-	if name == "" {
-		return ParseScript(nil)
-	}
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return Script{}, fmt.Errorf("script: %w", err)
-	}
-	return ParseScript(text)
 }
 
 // fill sets the defaults and reports the first thing that makes no sense.

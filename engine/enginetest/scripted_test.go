@@ -2,10 +2,12 @@ package enginetest
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -19,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newEngine(t *testing.T, script string) *Engine {
 	t.Helper()
-	s, err := ParseScript([]byte(script))
+	s, err := ReadScript(strings.NewReader(script))
 	require.NoError(t, err)
 	e, err := New(s)
 	require.NoError(t, err)
@@ -308,7 +310,7 @@ func TestNextGivesUpItsWaitOnly(t *testing.T) {
 }
 
 func TestCloseEndsEverything(t *testing.T) {
-	s, err := ParseScript([]byte(`{"models": [{"replies": [{"text": "ab", "endless": true}]}, {"id": "slow", "loadMs": 60000}]}`))
+	s, err := ReadScript(strings.NewReader(`{"models": [{"replies": [{"text": "ab", "endless": true}]}, {"id": "slow", "loadMs": 60000}]}`))
 	require.NoError(t, err)
 	e, err := New(s)
 	require.NoError(t, err)
@@ -342,12 +344,12 @@ func TestBadScripts(t *testing.T) {
 		{`{"models": [{"replies": [{"tokens": [259]}]}]}`, "token 259: want 0 to 258"},
 		{`{"models": [{"replies": [{"failAt": 2}]}]}`, "failAt wants fail"},
 	} {
-		_, err := ParseScript([]byte(c.script))
+		_, err := ReadScript(strings.NewReader(c.script))
 		require.ErrorContains(t, err, c.want, c.script)
 	}
-	_, err := ReadScript("no-such-file.json")
-	require.ErrorContains(t, err, "script: open no-such-file.json")
-	s, err := ReadScript("")
+	_, err := ReadScript(iotest.ErrReader(errors.New("gone")))
+	require.ErrorContains(t, err, "script: gone")
+	s, err := ReadScript(strings.NewReader(""))
 	require.NoError(t, err)
 	require.Equal(t, "scripted", s.Models[0].ID)
 }

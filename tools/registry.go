@@ -1,0 +1,199 @@
+// Package tools holds what models may call. A tool is data until it is called:
+// its definition is kept as it was registered, byte for byte and in order,
+// because that is what models read and what a person once agreed to. Nothing
+// here runs anything.
+//
+// Start with Registry.
+package tools
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"slices"
+	"sync"
+
+	"harmonyd/schema"
+)
+
+// Registry is the set of registered tools. It is safe for concurrent use. What
+// it hands out never changes: a registration makes a new set.
+type Registry struct {
+	mu       sync.Mutex
+	tools    []tool // in the order of their registration
+	revision int64
+}
+
+// tool is one registered tool. Input and output are its schemas, compiled when
+// it was registered so that a call cannot fail for them.
+type tool struct {
+	info          schema.ToolInfo
+	size          int // bytes of the definition
+	input, output *schema.Validator
+	// warnings are the places in the schemas that are not checked.
+	warnings []schema.FieldError
+}
+
+// NewRegistry returns an empty registry.
+func NewRegistry() *Registry { return new(Registry) }
+
+var validName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// Register adds tools at the end of the set, all or none. With Replace a tool
+// takes the place of the one with its name. The errors are *schema.Error:
+// invalid_params for names, tool_schema_invalid with all places of all tools
+// that are wrong, tool_conflict for a name that is taken or a set that is full.
+func (r *Registry) Register(p schema.ToolRegisterParams) (schema.ToolRegisterResult, error) {
+	added, err := compile(p.Tools)
+	if err != nil {
+		return schema.ToolRegisterResult{}, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	set, changed, err := merge(r.tools, added, p.Replace)
+	if err != nil {
+		return schema.ToolRegisterResult{}, err
+	}
+	r.tools = set
+	if changed {
+		r.revision++
+	}
+	res := schema.ToolRegisterResult{Registered: make([]schema.RegisteredTool, len(added)), Revision: r.revision}
+	for i, t := range added {
+		res.Registered[i] = schema.RegisteredTool{Name: t.info.Name, Digest: t.info.Digest, Warnings: t.warnings}
+	}
+	return res, nil
+}
+
+// List returns the tools in the order of their registration.
+func (r *Registry) List() schema.ToolsListResult {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	res := schema.ToolsListResult{Tools: make([]schema.ToolInfo, len(r.tools)), Revision: r.revision}
+	for i := range r.tools {
+		res.Tools[i] = r.tools[i].info
+	}
+	return res
+}
+
+// merge returns old with added in it, and whether that is another set.
+func merge(old, added []tool, replace bool) (set []tool, changed bool, err error) {
+	set = slices.Clone(old)
+	var taken []schema.FieldError
+	for i, t := range added {
+		at := slices.IndexFunc(set, func(o tool) bool { return o.info.Name == t.info.Name })
+		switch {
+		case at < 0:
+			set, changed = append(set, t), true
+		case replace:
+			changed = changed || set[at].info.Digest != t.info.Digest
+			set[at] = t
+		default:
+			taken = append(taken, schema.FieldError{Tool: t.info.Name, InstancePath: place(i, "name"), Message: "is registered already"})
+		}
+	}
+	if len(taken) > 0 {
+		err := schema.Errorf(schema.KindToolConflict, "a tool named %q is registered already; set replace to replace it", taken[0].Tool)
+		err.Data.Errors = taken
+		return nil, false, err
+	}
+	size := 0
+	for i := range set {
+		size += set[i].size
+	}
+	limits := schema.DefaultLimits()
+	switch {
+	case len(set) > limits.MaxTools:
+		return nil, false, schema.Errorf(schema.KindToolConflict, "the set would have %d tools, and holds %d", len(set), limits.MaxTools)
+	case size > limits.MaxToolBytes:
+		return nil, false, schema.Errorf(schema.KindToolConflict, "the set would have %d bytes, and holds %d", size, limits.MaxToolBytes)
+	}
+	return set, changed, nil
+}
+
+// compile checks and compiles definitions.
+func compile(specs []schema.ToolSpec) ([]tool, error) {
+	// More than fit into the set are refused before any of them costs time.
+	if limit := schema.DefaultLimits().MaxTools; len(specs) > limit {
+		return nil, schema.InvalidParam("/tools", "got %d tools, want at most %d", len(specs), limit)
+	}
+	if err := checkNames(specs); err != nil {
+		return nil, err
+	}
+	tools := make([]tool, len(specs))
+	var bad []schema.FieldError
+	for i, s := range specs {
+		more, err := tools[i].define(i, s)
+		if err != nil {
+			return nil, err
+		}
+		bad = append(bad, more...)
+	}
+	if len(bad) > 0 {
+		return nil, schema.ToolSchemaInvalid(bad[:min(len(bad), maxPlaces)]...)
+	}
+	return tools, nil
+}
+
+// define makes t the tool that s, the ith of its request, defines. It returns
+// the places in its schemas that are wrong.
+func (t *tool) define(i int, s schema.ToolSpec) (bad []schema.FieldError, err error) {
+	compile := func(raw []byte, member string) *schema.Validator {
+		v, wrong := schema.Compile(raw)
+		bad = append(bad, located(wrong, i, s.Name, member)...)
+		if v != nil {
+			t.warnings = append(t.warnings, located(v.Unchecked, i, s.Name, member)...)
+		}
+		return v
+	}
+	t.input = compile(s.InputSchema, "inputSchema")
+	if s.OutputSchema != nil {
+		t.output = compile(s.OutputSchema, "outputSchema")
+	}
+	if len(bad) > 0 {
+		return bad, nil
+	}
+	// White space is no part of a definition; the order of members is.
+	definition, err := schema.Encode(s)
+	if err != nil {
+		return nil, fmt.Errorf("tool %q: %w", s.Name, err)
+	}
+	sum := sha256.Sum256(definition)
+	t.size = len(definition)
+	t.info = schema.ToolInfo{ToolSpec: s, Source: schema.SourceClient, Digest: hex.EncodeToString(sum[:])}
+	return nil, nil
+}
+
+// maxPlaces bounds the places that one error names.
+const maxPlaces = 16
+
+func checkNames(specs []schema.ToolSpec) error {
+	var bad []schema.FieldError
+	seen := make(map[string]int, len(specs))
+	for i, s := range specs {
+		first, twice := seen[s.Name]
+		seen[s.Name] = i
+		switch {
+		case !validName.MatchString(s.Name):
+			bad = append(bad, schema.FieldError{InstancePath: place(i, "name"), Message: "want 1 to 64 letters, digits, _ and -"})
+		case twice:
+			bad = append(bad, schema.FieldError{Tool: s.Name, InstancePath: place(i, "name"), Message: fmt.Sprintf("is the name of tool %d as well", first)})
+		}
+	}
+	if len(bad) > 0 {
+		return schema.InvalidParams(bad[:min(len(bad), maxPlaces)]...)
+	}
+	return nil
+}
+
+func place(tool int, member string) string { return fmt.Sprintf("/tools/%d/%s", tool, member) }
+
+// located turns places in a schema into places in params.
+func located(places []schema.FieldError, tool int, name, member string) []schema.FieldError {
+	out := make([]schema.FieldError, len(places))
+	for i, p := range places {
+		out[i] = schema.FieldError{Tool: name, InstancePath: place(tool, member) + p.InstancePath, Message: p.Message}
+	}
+	return out
+}

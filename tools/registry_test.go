@@ -1,0 +1,211 @@
+package tools
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"harmonyd/schema"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func spec(name, inputSchema string) schema.ToolSpec {
+	return schema.ToolSpec{Name: name, Description: "does " + name, InputSchema: json.RawMessage(inputSchema)}
+}
+
+func register(r *Registry, replace bool, specs ...schema.ToolSpec) (schema.ToolRegisterResult, error) {
+	return r.Register(schema.ToolRegisterParams{Tools: specs, Replace: replace})
+}
+
+// names are the tools of a registry in their order.
+func names(r *Registry) []string {
+	out := []string{}
+	for _, t := range r.List().Tools {
+		out = append(out, t.Name)
+	}
+	return out
+}
+
+func TestRegisterKeepsOrderAndBytes(t *testing.T) {
+	r := NewRegistry()
+	const odd = `{ "type":"object",  "properties":{"z":{},"a":{"const":1.0}} }`
+	res, err := register(r, false, spec("zebra", odd), spec("ant", `{}`))
+	require.NoError(t, err)
+	require.EqualValues(t, 1, res.Revision)
+	require.Len(t, res.Registered, 2)
+	_, err = register(r, false, spec("bee", `{}`))
+	require.NoError(t, err)
+	list := r.List()
+	require.Equal(t, []string{"zebra", "ant", "bee"}, names(r))
+	require.EqualValues(t, 2, list.Revision)
+	require.Equal(t, odd, string(list.Tools[0].InputSchema))
+	require.Equal(t, schema.SourceClient, list.Tools[0].Source)
+	require.Equal(t, res.Registered[0].Digest, list.Tools[0].Digest)
+}
+
+// TestDigest changes with whatever a person would want to be asked about again
+// and with nothing else.
+func TestDigest(t *testing.T) {
+	digest := func(s schema.ToolSpec) string {
+		res, err := register(NewRegistry(), false, s)
+		require.NoError(t, err)
+		require.Len(t, res.Registered[0].Digest, 64)
+		return res.Registered[0].Digest
+	}
+	base := spec("x", `{"type":"object","properties":{"a":{},"b":{}}}`)
+	same := spec("x", "{ \"type\": \"object\",\n\"properties\":{\"a\":{},\"b\":{}}}")
+	require.Equal(t, digest(base), digest(same))
+	seen := map[string]string{digest(base): "base"}
+	for what, change := range map[string]func(*schema.ToolSpec){
+		"name":        func(s *schema.ToolSpec) { s.Name = "y" },
+		"description": func(s *schema.ToolSpec) { s.Description = "and sends it away" },
+		"order": func(s *schema.ToolSpec) {
+			s.InputSchema = json.RawMessage(`{"type":"object","properties":{"b":{},"a":{}}}`)
+		},
+		"number":      func(s *schema.ToolSpec) { s.InputSchema = json.RawMessage(`{"maxProperties":3}`) },
+		"output":      func(s *schema.ToolSpec) { s.OutputSchema = json.RawMessage(`{}`) },
+		"annotations": func(s *schema.ToolSpec) { s.Annotations = &schema.ToolAnnotations{ReadOnly: true} },
+	} {
+		s := base
+		change(&s)
+		d := digest(s)
+		require.NotContains(t, seen, d, what)
+		seen[d] = what
+	}
+}
+
+func TestReplace(t *testing.T) {
+	r := NewRegistry()
+	_, err := register(r, false, spec("a", `{}`), spec("b", `{}`))
+	require.NoError(t, err)
+	before := r.List()
+
+	_, err = register(r, false, spec("c", `{}`), spec("b", `{"type":"object"}`), spec("a", `{}`))
+	require.Equal(t, &schema.Error{
+		Code: -31007, Message: `a tool named "b" is registered already; set replace to replace it`,
+		Data: schema.ErrorData{Kind: schema.KindToolConflict, Errors: []schema.FieldError{
+			{Tool: "b", InstancePath: "/tools/1/name", Message: "is registered already"},
+			{Tool: "a", InstancePath: "/tools/2/name", Message: "is registered already"},
+		}},
+	}, err)
+	require.Equal(t, before, r.List(), "all or none")
+
+	res, err := register(r, true, spec("b", `{}`))
+	require.NoError(t, err)
+	require.EqualValues(t, 1, res.Revision, "the same definition is no change")
+	res, err = register(r, true, spec("a", `{"type":"object"}`), spec("c", `{}`))
+	require.NoError(t, err)
+	require.EqualValues(t, 2, res.Revision)
+	require.Equal(t, []string{"a", "b", "c"}, names(r), "in its old place")
+	require.Equal(t, `{}`, string(before.Tools[0].InputSchema), "what was handed out does not change")
+	res, err = register(r, false)
+	require.NoError(t, err)
+	require.Equal(t, schema.ToolRegisterResult{Registered: []schema.RegisteredTool{}, Revision: 2}, res)
+}
+
+func TestBadTools(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		specs  []schema.ToolSpec
+		kind   schema.Kind
+		places []string
+		text   string
+	}{
+		{"name with a space", []schema.ToolSpec{spec("a b", `{}`)}, schema.KindInvalidParams, []string{"/tools/0/name"}, "letters, digits"},
+		{"no name", []schema.ToolSpec{spec("", `{}`)}, schema.KindInvalidParams, []string{"/tools/0/name"}, "letters, digits"},
+		{"long name", []schema.ToolSpec{spec(strings.Repeat("x", 65), `{}`)}, schema.KindInvalidParams, []string{"/tools/0/name"}, "letters, digits"},
+		{"twice", []schema.ToolSpec{spec("a", `{}`), spec("a", `{}`)}, schema.KindInvalidParams, []string{"/tools/1/name"}, "is the name of tool 0 as well"},
+		{"no schema", []schema.ToolSpec{{Name: "a"}}, schema.KindToolSchema, []string{"/tools/0/inputSchema"}, "no JSON"},
+		{"bad schemas", []schema.ToolSpec{spec("a", `{"type":"array"}`), spec("b", `{}`), spec("c", `{"properties":{"p":{"type":7}}}`)},
+			schema.KindToolSchema, []string{"/tools/0/inputSchema/type", "/tools/2/inputSchema/properties/p/type"}, "invalid tool schema: /tools/0/inputSchema/type"},
+		{"bad output schema", []schema.ToolSpec{{Name: "a", InputSchema: json.RawMessage(`{}`), OutputSchema: json.RawMessage(`[]`)}},
+			schema.KindToolSchema, []string{"/tools/0/outputSchema"}, "want an object"},
+		{"too many", make([]schema.ToolSpec, 257), schema.KindInvalidParams, []string{"/tools"}, "got 257 tools, want at most 256"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := NewRegistry()
+			_, err := register(r, true, c.specs...)
+			var wire *schema.Error
+			require.ErrorAs(t, err, &wire)
+			require.Equal(t, c.kind, wire.Data.Kind)
+			require.Contains(t, wire.Error(), c.text)
+			var at []string
+			for _, p := range wire.Data.Errors {
+				if !contains(at, p.InstancePath) {
+					at = append(at, p.InstancePath)
+				}
+				if c.kind == schema.KindToolSchema {
+					require.NotEmpty(t, p.Tool)
+				}
+			}
+			require.Equal(t, c.places, at)
+			require.Empty(t, names(r), "all or none")
+		})
+	}
+}
+
+func contains(list []string, s string) bool {
+	for _, l := range list {
+		if l == s {
+			return true
+		}
+	}
+	return false
+}
+
+func TestFullSet(t *testing.T) {
+	r := NewRegistry()
+	for i := range 256 {
+		_, err := register(r, false, spec(fmt.Sprintf("t%d", i), `{}`))
+		require.NoError(t, err)
+	}
+	_, err := register(r, false, spec("more", `{}`))
+	require.ErrorContains(t, err, "the set would have 257 tools, and holds 256")
+	_, err = register(r, true, spec("t7", `{"type":"object"}`))
+	require.NoError(t, err, "a replacement takes no place")
+
+	r = NewRegistry()
+	large := `{"description":"` + strings.Repeat("x", 60<<10) + `"}`
+	for i := range 34 {
+		_, err := register(r, false, spec(fmt.Sprintf("t%d", i), large))
+		require.NoError(t, err)
+	}
+	_, err = register(r, false, spec("last", large))
+	require.ErrorContains(t, err, "bytes, and holds 2097152")
+	require.Len(t, names(r), 34)
+}
+
+func TestWarnings(t *testing.T) {
+	res, err := register(NewRegistry(), false, spec("fine", `{}`), spec("odd", `{"properties":{"p":{"pattern":"(?!x)"}}}`))
+	require.NoError(t, err)
+	require.Empty(t, res.Registered[0].Warnings)
+	require.Len(t, res.Registered[1].Warnings, 1)
+	w := res.Registered[1].Warnings[0]
+	require.Equal(t, "odd", w.Tool)
+	require.Equal(t, "/tools/1/inputSchema/properties/p/pattern", w.InstancePath)
+	require.Contains(t, w.Message, "is not checked")
+}
+
+func TestManyClientsAtOnce(t *testing.T) {
+	r := NewRegistry()
+	var all sync.WaitGroup
+	for i := range 16 {
+		all.Go(func() {
+			for k := range 8 {
+				_, err := register(r, true, spec(fmt.Sprintf("t%d-%d", i, k), `{}`), spec("shared", fmt.Sprintf(`{"maxProperties":%d}`, i)))
+				if err != nil {
+					panic(err)
+				}
+				r.List()
+			}
+		})
+	}
+	all.Wait()
+	require.Len(t, names(r), 16*8+1)
+}
