@@ -48,7 +48,7 @@ ends the answer. The prompt may be "-" for standard input.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			text := args[0]
 			if text == "-" {
-				b, err := io.ReadAll(os.Stdin)
+				b, err := io.ReadAll(c.In)
 				if err != nil {
 					return fmt.Errorf("read the prompt from standard input: %w", err)
 				}

@@ -8,10 +8,12 @@
 package terminal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -58,7 +60,9 @@ func ExitCode(err error) int {
 // Commands is everything the commands need from the rest of the program.
 type Commands struct {
 	Version string
-	// Out receives what a command prints, Err its diagnostics and progress.
+	// In is standard input. Out receives what a command prints, Err its
+	// diagnostics and progress.
+	In       io.Reader
 	Out, Err io.Writer
 	// ErrIsTerminal says that Err is a terminal and may show progress bars.
 	ErrIsTerminal bool
@@ -74,12 +78,15 @@ type Commands struct {
 
 // Options are the flags that all commands share.
 type Options struct {
-	// ModelsRoot is the folder of the models.
+	// ModelsRoot is the folder of the models; empty means the platform's.
 	ModelsRoot string
-	// Model is the model that a request gets which names none.
+	// Model is the model that a request gets which names none; empty leaves the
+	// choice to the engine.
 	Model string
-	// LogFile and LogLevel say where the log goes and how much of it.
-	LogFile, LogLevel string
+	// LogFile is where the server's log goes; empty means standard error.
+	LogFile string
+
+	level slog.Level
 }
 
 // ServeOptions are the flags of the server.
@@ -149,10 +156,14 @@ Protocol or one message a line. The other commands are for a person.`,
   harmonyd generate "Why is the sky blue?"          # try it
   harmonyd doctor                                   # what is missing, and how to mend it
   printf '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}\n' | harmonyd`,
-		Args:          noArguments,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Version:       c.Version,
+		Args: noArguments,
+		PersistentPreRun: func(*cobra.Command, []string) {
+			o.Model = cmp.Or(o.Model, os.Getenv("HARMONYD_MODEL"))
+		},
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		SuggestionsMinimumDistance: 2,
+		Version:                    c.Version,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.Serve(cmd.Context(), o, s)
 		},
@@ -164,9 +175,10 @@ Protocol or one message a line. The other commands are for a person.`,
 
 	all := root.PersistentFlags()
 	all.StringVar(&o.ModelsRoot, "models", "", "`folder` of the models (environment HARMONYD_MODELS)")
-	all.StringVar(&o.LogFile, "log-file", "", "write the log to `file` instead of stderr")
-	all.StringVar(&o.LogLevel, "log-level", "warn", "least `level` to log: debug, info, warn or error")
-	root.PersistentFlags().StringVarP(&o.Model, "model", "m", "", "`id` of the model for requests that name none (environment HARMONYD_MODEL)")
+	all.StringVar(&o.LogFile, "log-file", "", "append the server's log to `file` instead of writing it to stderr")
+	o.level = slog.LevelWarn
+	all.Var(levelFlag{&o.level}, "log-level", "least `level` to log: debug, info, warn or error")
+	all.StringVarP(&o.Model, "model", "m", "", "`id` of the model for requests that name none (environment HARMONYD_MODEL)")
 
 	own := root.Flags()
 	own.Bool("stdio", true, "serve on stdin and stdout; the default, accepted for editors that pass it")

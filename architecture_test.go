@@ -1,0 +1,344 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/format"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "rewrite the generated parts of README.md")
+
+// room is one package of the house: what it is for and which of our packages
+// it may import. "x/..." means x and everything under it.
+type room struct {
+	pkg, purpose string
+	may          []string
+}
+
+// rooms is the whole house. A package that is not here has no place yet.
+var rooms = []room{
+	{"main", "Parses the command line, wires engine, agent and rpc, maps the outcome to an exit code.", []string{"..."}},
+	{"schema", "The wire types and error codes; validates client schemas and arguments.", nil},
+	{"rpc", "Frames, dispatches and answers JSON-RPC over stdio; batches notifications; owns process life.", []string{"schema"}},
+	{"rpc/rpctest", "In-process and spawned clients and the transcript runner.", []string{"schema", "rpc"}},
+	{"agent", "Runs turns: render, generate, parse. Declares the Engine and Toolbox it needs.", []string{"schema", "agent/...", "engine/job"}},
+	{"agent/prompt", "Renders messages into token ids through the model's chat template.", []string{"schema"}},
+	{"engine", "Owns loaded models on one OS thread: scheduler, prefill, decode, cancel.", []string{"engine/..."}},
+	{"engine/job", "The words both sides of the engine seam share. Plain data.", nil},
+	{"engine/mlx", "Arrays and operations over mlx-c.", nil},
+	{"engine/native", "Tokenizers, chat templates and constrained decoding from the Rust library.", nil},
+	{"engine/nn", "Layers: Linear, Embedding, RMSNorm, RoPE, attention, SwiGLU.", []string{"engine/mlx", "engine/kv"}},
+	{"engine/kv", "Key/value caches.", []string{"engine/mlx"}},
+	{"engine/models", "One file per architecture family, named after its model_type.", []string{"engine/nn", "engine/kv", "engine/mlx"}},
+	{"engine/sample", "Logits to token, on the device.", []string{"engine/mlx"}},
+	{"engine/weights", "Reads and validates safetensors, GGUF and config files in pure Go.", nil},
+	{"engine/hub", "Finds, imports, lists and verifies model folders.", []string{"engine/weights"}},
+	{"engine/enginetest", "The scripted engine and tiny random checkpoints, for tests; no cgo.", []string{"engine/job", "engine/weights"}},
+	{"tools", "The registry of tools.", []string{"schema"}},
+	{"editors/terminal", "The commands a person types.", []string{"schema", "agent"}},
+}
+
+// forbidden holds the edges that must never be, each with its reason. They
+// repeat what rooms implies, so that a change of rooms does not lose a reason.
+var forbidden = []struct{ from, to, why string }{
+	{"engine/...", "agent/...", "the engine must run under any agent"},
+	{"engine/...", "rpc/...", "the engine must run without a wire"},
+	{"engine/...", "schema", "the engine speaks token ids, not JSON"},
+	{"engine/...", "tools/...", "the engine must run under any agent"},
+	{"agent/...", "engine", "tests of the agent must not need cgo"},
+	{"agent/...", "engine/mlx", "tests of the agent must not need cgo"},
+	{"agent/...", "engine/native", "tests of the agent must not need cgo"},
+	{"agent/...", "tools/...", "tools are handed in as a Toolbox"},
+	{"agent/conversation", "agent/prompt", "history must be readable without rendering"},
+	{"agent/conversation", "agent/parse", "history must be readable without parsing"},
+	{"rpc/...", "engine/...", "rpc knows the Agent interface and nothing behind it"},
+	{"rpc/...", "tools/...", "rpc knows the Agent interface and nothing behind it"},
+	{"rpc/...", "agent/...", "rpc knows the Agent interface and nothing behind it"},
+	{"engine/models", "engine/native", "a model is a graph"},
+	{"engine/models", "engine/sample", "a model is a graph"},
+	{"engine/models", "engine/weights", "a model is a graph"},
+	{"engine/weights", "engine/mlx", "file readers are pure Go, so they can be fuzzed"},
+}
+
+// reserved holds what only some packages may use, each with its reason.
+var reserved = []struct {
+	use   string // an import path, or a selector such as os.Exit
+	only  []string
+	tests bool // tests anywhere may use it
+	why   string
+}{
+	{"C", []string{"engine/mlx", "engine/native"}, false, "cgo is confined to the two bindings"},
+	{"unsafe", []string{"engine/mlx", "engine/native"}, false, "memory is confined to the two bindings"},
+	{"os.Exit", []string{"main"}, true, "only main maps an outcome to an exit code"},
+	{"log.Fatal", []string{"main"}, false, "only main ends the process"},
+	{"log.Fatalf", []string{"main"}, false, "only main ends the process"},
+	{"os.Stdin", []string{"main", "rpc", "editors/terminal"}, true, "stdin is the protocol"},
+	{"os.Stdout", []string{"main", "rpc", "editors/terminal"}, true, "stdout is the protocol"},
+	{"github.com/sourcegraph/jsonrpc2", []string{"rpc"}, false, "one package speaks JSON-RPC"},
+	{"github.com/stretchr/testify/require", []string{"rpc/rpctest", "engine/enginetest"}, true, "assertions belong to tests"},
+	{"github.com/stretchr/testify/assert", nil, false, "require stops at the first failure"},
+}
+
+// seam lists the engine packages that tests outside the engine may import.
+var seam = []string{"engine/job", "engine/enginetest"}
+
+// source is one parsed Go file of the repository.
+type source struct {
+	file string // slash-separated, relative to the root
+	pkg  string // folder; "main" for the root
+	test bool
+	text []byte
+	ast  *ast.File
+	fset *token.FileSet
+}
+
+func sources(t *testing.T) []source {
+	t.Helper()
+	var all []source
+	fset := token.NewFileSet()
+	err := filepath.WalkDir(".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.IsDir() && p != "." && (strings.HasPrefix(name, ".") || name == "node_modules" || name == "target" || name == "testdata" || name == "bin" || name == "dist") {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(name, ".go") {
+			return nil
+		}
+		text, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		f, err := parser.ParseFile(fset, p, text, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		pkg := path.Dir(filepath.ToSlash(p))
+		if pkg == "." {
+			pkg = "main"
+		}
+		all = append(all, source{filepath.ToSlash(p), pkg, strings.HasSuffix(name, "_test.go"), text, f, fset})
+		return nil
+	})
+	require.NoError(t, err)
+	return all
+}
+
+func (s source) generated() bool { return ast.IsGenerated(s.ast) }
+
+// imports returns the import paths of s, ours without the module's name.
+func (s source) imports() (ours, all []string) {
+	for _, spec := range s.ast.Imports {
+		p := strings.Trim(spec.Path.Value, `"`)
+		all = append(all, p)
+		if rest, ok := strings.CutPrefix(p, "harmonyd/"); ok {
+			ours = append(ours, rest)
+		}
+	}
+	return ours, all
+}
+
+// within reports whether pkg is pattern or, for "x/...", x or below it.
+func within(pkg, pattern string) bool {
+	if pattern == "..." {
+		return true
+	}
+	if base, ok := strings.CutSuffix(pattern, "/..."); ok {
+		return pkg == base || strings.HasPrefix(pkg, base+"/")
+	}
+	return pkg == pattern
+}
+
+func withinAny(pkg string, patterns []string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return within(pkg, p) })
+}
+
+func TestImportRules(t *testing.T) {
+	byPkg := map[string]room{}
+	for _, r := range rooms {
+		byPkg[r.pkg] = r
+	}
+	for _, s := range sources(t) {
+		r, known := byPkg[s.pkg]
+		require.True(t, known, "%s: package %s has no row in rooms", s.file, s.pkg)
+		ours, _ := s.imports()
+		for _, to := range ours {
+			if s.test && (to == s.pkg || withinAny(to, seam) || to == "rpc/rpctest") {
+				continue
+			}
+			require.True(t, withinAny(to, r.may), "%s: %s may not import %s", s.file, s.pkg, to)
+			if s.pkg == "main" {
+				continue
+			}
+			for _, f := range forbidden {
+				bad := within(s.pkg, f.from) && within(to, f.to)
+				require.False(t, bad, "%s: %s may not import %s: %s", s.file, s.pkg, to, f.why)
+			}
+		}
+	}
+}
+
+func TestReservedUses(t *testing.T) {
+	for _, s := range sources(t) {
+		_, imports := s.imports()
+		uses := slices.Clone(imports)
+		ast.Inspect(s.ast, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok {
+				if x, ok := sel.X.(*ast.Ident); ok && x.Obj == nil {
+					uses = append(uses, x.Name+"."+sel.Sel.Name)
+				}
+			}
+			return true
+		})
+		for _, r := range reserved {
+			if slices.Contains(r.only, s.pkg) || (s.test && r.tests) || !slices.Contains(uses, r.use) {
+				continue
+			}
+			t.Errorf("%s uses %s: %s", s.file, r.use, r.why)
+		}
+	}
+}
+
+// TestBudgets keeps every file and function readable in one sitting.
+func TestBudgets(t *testing.T) {
+	const maxFile, maxMain, maxFunc = 500, 150, 70
+	for _, s := range sources(t) {
+		if s.generated() {
+			continue
+		}
+		lines, limit := bytes.Count(s.text, []byte("\n")), maxFile
+		if s.file == "main.go" {
+			limit = maxMain
+		}
+		if lines > limit {
+			t.Errorf("%s has %d lines, more than %d", s.file, lines, limit)
+		}
+		if s.test {
+			continue // a table of cases is data, however long
+		}
+		for _, d := range s.ast.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok {
+				if n := s.fset.Position(f.End()).Line - s.fset.Position(f.Pos()).Line + 1; n > maxFunc {
+					t.Errorf("%s: %s has %d lines, more than %d", s.file, f.Name.Name, n, maxFunc)
+				}
+			}
+		}
+	}
+}
+
+func TestFormat(t *testing.T) {
+	for _, s := range sources(t) {
+		want, err := format.Source(s.text)
+		require.NoError(t, err, s.file)
+		if !bytes.Equal(s.text, want) {
+			t.Errorf("%s is not formatted; run gofmt -w %s", s.file, s.file)
+		}
+	}
+}
+
+// TestPackageComments makes every package say what it is.
+func TestPackageComments(t *testing.T) {
+	said := map[string]bool{}
+	for _, s := range sources(t) {
+		said[s.pkg] = said[s.pkg] || (!s.test && s.ast.Doc != nil)
+	}
+	for pkg, ok := range said {
+		require.True(t, ok, "package %s has no package comment", pkg)
+	}
+}
+
+func TestTopLevel(t *testing.T) {
+	want := []string{"rpc", "agent", "engine", "tools", "schema", "editors", "go.mod", "go.sum", "README.md", "Makefile", "LICENSE", "bin", "dist"}
+	entries, err := os.ReadDir(".")
+	require.NoError(t, err)
+	for _, e := range entries {
+		n := e.Name()
+		ok := strings.HasPrefix(n, ".") || slices.Contains(want, n) || n == "main.go" ||
+			(strings.HasPrefix(n, "wire") && strings.HasSuffix(n, ".go")) || strings.HasSuffix(n, "_test.go")
+		require.True(t, ok, "%s has no place at the top level", n)
+	}
+}
+
+// codeMap renders the rooms that exist and the graph of their imports.
+func codeMap(t *testing.T) string {
+	edges := map[string]map[string]bool{}
+	for _, s := range sources(t) {
+		if edges[s.pkg] == nil {
+			edges[s.pkg] = map[string]bool{}
+		}
+		if s.test || strings.HasPrefix(s.file, "wire_scripted") {
+			continue
+		}
+		ours, _ := s.imports()
+		for _, to := range ours {
+			edges[s.pkg][to] = true
+		}
+	}
+	var b strings.Builder
+	b.WriteString("| package | what it is | imports |\n|---|---|---|\n")
+	for _, r := range rooms {
+		to := []string{}
+		for _, e := range slices.Sorted(maps.Keys(edges[r.pkg])) {
+			to = append(to, "`"+e+"`")
+		}
+		list := strings.Join(to, ", ")
+		if list == "" {
+			list = "–"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.pkg, r.purpose, list)
+	}
+	b.WriteString("\n```mermaid\ngraph TD\n")
+	for _, r := range rooms {
+		for _, to := range slices.Sorted(maps.Keys(edges[r.pkg])) {
+			fmt.Fprintf(&b, "  %s --> %s\n", r.pkg, to)
+		}
+	}
+	b.WriteString("```\n")
+	return b.String()
+}
+
+func TestREADMEIsFresh(t *testing.T) {
+	const from, to = "<!-- code map: written by `go test -run README -update .` -->\n", "<!-- end of code map -->"
+	text, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	before, rest, ok := strings.Cut(string(text), from)
+	require.True(t, ok, "README.md lacks the line %q", from)
+	_, after, ok := strings.Cut(rest, to)
+	require.True(t, ok, "README.md lacks the line %q", to)
+	fresh := before + from + codeMap(t) + to + after
+	if *update {
+		require.NoError(t, os.WriteFile("README.md", []byte(fresh), 0o644))
+		return
+	}
+	require.True(t, fresh == string(text), "the code map is stale; run go test -run README -update .")
+}
+
+// TestDependenciesHaveReasons makes every direct dependency earn its place.
+func TestDependenciesHaveReasons(t *testing.T) {
+	mod, err := os.ReadFile("go.mod")
+	require.NoError(t, err)
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	for line := range strings.Lines(string(mod)) {
+		f := strings.Fields(line)
+		if len(f) == 2 && strings.Contains(f[0], ".") {
+			require.Contains(t, string(readme), "`"+f[0]+"`", "%s has no row in the README's table of dependencies", f[0])
+		}
+	}
+}

@@ -1,0 +1,28 @@
+//go:build scripted
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// endlessPrompt is one that the script answers without end.
+const endlessPrompt = "for ever"
+
+// engineEnv gives the program a script.
+func engineEnv(t *testing.T) []string {
+	t.Helper()
+	script := filepath.Join(t.TempDir(), "script.json")
+	require.NoError(t, os.WriteFile(script, []byte(`{"models": [{
+		"id": "scripted", "contextLength": 8192, "tokensPerSecond": 2000, "loadMs": 20,
+		"replies": [
+			{"contains": "for ever", "text": "and ever ", "endless": true},
+			{"contains": "colours", "text": "Red, yellow and blue.<|im_end|>"},
+			{"contains": "Once", "text": "upon a time ", "endless": true}
+		]}]}`), 0o600))
+	return []string{scriptVariable + "=" + script}
+}

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"harmonyd/agent"
+	"harmonyd/editors/terminal"
+	"harmonyd/rpc"
+	"harmonyd/schema"
+)
+
+// wireAgent lets rpc serve an agent: the two packages do not know each other,
+// and each declares the sink it needs.
+type wireAgent struct{ *agent.Agent }
+
+func (w wireAgent) Generate(ctx context.Context, p schema.GenerateParams, s rpc.Sink) (schema.GenerateResult, error) {
+	return w.Agent.Generate(ctx, p, s)
+}
+
+// openLogSink opens where the server's log goes. The file stays open for the
+// life of the process.
+func openLogSink(o terminal.Options) (*rpc.LogSink, error) {
+	if o.LogFile == "" {
+		return rpc.NewLogSink(os.Stderr), nil
+	}
+	f, err := os.OpenFile(o.LogFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("log file: %w", err)
+	}
+	return rpc.NewLogSink(f), nil
+}

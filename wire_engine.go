@@ -1,0 +1,89 @@
+//go:build !scripted
+
+package main
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/adrg/xdg"
+
+	"harmonyd/agent"
+	"harmonyd/editors/terminal"
+	"harmonyd/engine"
+	"harmonyd/engine/hub"
+	"harmonyd/engine/job"
+	"harmonyd/engine/native"
+)
+
+// mlxEngine gives the engine the types that the agent declares.
+type mlxEngine struct{ *engine.Engine }
+
+func (e mlxEngine) Open(ctx context.Context, model string) (*agent.Model, error) {
+	o, err := e.Engine.Open(ctx, model)
+	if err != nil {
+		return nil, err
+	}
+	m := &agent.Model{Info: o.Info, Tokenizer: nativeTokenizer{o.Tokenizer}}
+	if o.Template != nil {
+		m.Template = o.Template
+	}
+	return m, nil
+}
+
+func (e mlxEngine) Start(r job.Request) (agent.Generation, error) {
+	g, err := e.Engine.Start(r)
+	if err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+type nativeTokenizer struct{ *native.Tokenizer }
+
+func (t nativeTokenizer) NewStream() agent.TokenStream { return t.Tokenizer.NewStream() }
+
+// openEngine opens the engine over MLX. Models load when they are asked for.
+func openEngine(o terminal.Options, log *slog.Logger) (agent.Engine, func(), error) {
+	e, err := engine.New(engine.Options{Root: modelsRoot(o), DefaultModel: o.Model, Log: log})
+	if err != nil {
+		return nil, nil, err
+	}
+	return mlxEngine{e}, func() { _ = e.Close() }, nil
+}
+
+func modelsRoot(o terminal.Options) string {
+	return hub.Root(o.ModelsRoot, filepath.Join(xdg.DataHome, "harmonyd"))
+}
+
+// models gives the models folder the types that the terminal declares.
+type models struct{ *hub.Hub }
+
+func openModels(o terminal.Options) (terminal.Models, error) {
+	return models{hub.New(modelsRoot(o))}, nil
+}
+
+func (m models) List(ctx context.Context) ([]terminal.Model, error) {
+	list, err := m.Hub.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]terminal.Model, len(list))
+	for i, l := range list {
+		rows[i] = terminal.Model{
+			ID: l.ID, Family: l.Family, Quantization: l.Quantization,
+			ContextLength: l.ContextLength, SizeBytes: l.SizeBytes, Problem: l.Problem,
+		}
+	}
+	return rows, nil
+}
+
+// examine asks the engine what it runs on.
+func examine(ctx context.Context, o terminal.Options) []terminal.Finding {
+	var rows []terminal.Finding
+	for _, f := range engine.Examine(ctx, modelsRoot(o)) {
+		rows = append(rows, terminal.Finding{Name: f.Name, State: terminal.State(f.State), Detail: f.Detail, Mend: f.Mend})
+	}
+	return rows
+}
