@@ -5,7 +5,6 @@
 
 use crate::grammar::{Grammar, Matcher, Vocabulary};
 use crate::guard::{caught, Failure};
-use crate::refuse;
 use crate::template::{Now, Template};
 use crate::tokenizer::Tokenizer;
 use std::ptr;

@@ -1,7 +1,6 @@
 //! Constrained decoding with llguidance: which tokens may come next.
 
 use crate::guard::{deep, Failure};
-use crate::refuse;
 use crate::table::{CONTROL, PRESENT};
 use crate::tokenizer::Tokenizer;
 use llguidance::api::TopLevelGrammar;

@@ -24,14 +24,13 @@ impl<E: std::fmt::Display> From<E> for Failure {
 }
 
 /// Makes a `Failure::Refused` from a format string.
-#[macro_export]
 macro_rules! refuse {
     ($($arg:tt)*) => { $crate::guard::Failure::Refused(format!($($arg)*)) };
 }
 
 /// Stack of the threads that run parsers and templates. A template may nest
 /// lists as deep as its fuel lasts, and freeing such a list recurses: the stack
-/// has to outlast the fuel. Only the pages that are touched cost memory.
+/// has to outlast the fuel. Only pages that are touched cost memory.
 pub const DEEP_STACK: usize = 512 << 20;
 
 thread_local! {

@@ -5,10 +5,14 @@
 //! panic cross the interface, and never allocate what an input merely asks for.
 //! Start at `abi.rs`, which holds every exported function.
 
+// First, because the others use its macro.
+#[macro_use]
+pub mod guard;
+
 pub mod abi;
 pub mod added;
+pub mod bounded;
 pub mod grammar;
-pub mod guard;
 pub mod python;
 pub mod table;
 pub mod template;

@@ -42,14 +42,14 @@ fn as_float(value: &Value) -> Option<f64> {
 }
 
 /// Writes a value as `str()` does.
-pub fn string(value: &Value) -> Result<String, Error> {
+pub fn string(state: &State, value: &Value) -> Result<String, Error> {
     if let Some(f) = as_float(value) {
         return Ok(float(f));
     }
     match value.kind() {
         ValueKind::Seq | ValueKind::Map => {
             let mut out = String::new();
-            repr(&mut out, value, 0)?;
+            repr(&mut out, state, value, 0)?;
             Ok(out)
         }
         _ => Ok(value.to_string()),
@@ -72,8 +72,9 @@ fn items(value: &Value) -> Result<Vec<Value>, Error> {
     value.try_iter()?.checked().collect()
 }
 
-fn repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
+fn repr(out: &mut String, state: &State, value: &Value, depth: usize) -> Result<(), Error> {
     nested(depth, out)?;
+    state.consume_fuel(1)?;
     if let Some(f) = as_float(value) {
         out.push_str(&float(f));
         return Ok(());
@@ -83,9 +84,9 @@ fn repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
             out.push('{');
             for (i, key) in items(value)?.into_iter().enumerate() {
                 out.push_str(if i > 0 { ", " } else { "" });
-                repr(out, &key, depth + 1)?;
+                repr(out, state, &key, depth + 1)?;
                 out.push_str(": ");
-                repr(out, &value.get_item(&key)?, depth + 1)?;
+                repr(out, state, &value.get_item(&key)?, depth + 1)?;
             }
             out.push('}');
         }
@@ -95,7 +96,7 @@ fn repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
             let mut count = 0;
             for item in items(value)? {
                 out.push_str(if count > 0 { ", " } else { "" });
-                repr(out, &item, depth + 1)?;
+                repr(out, state, &item, depth + 1)?;
                 count += 1;
             }
             out.push_str(if value.is_tuple() && count == 1 { "," } else { "" });

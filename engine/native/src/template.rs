@@ -1,9 +1,9 @@
 //! Chat templates: minijinja, plus what transformers adds to Jinja and where
 //! minijinja differs from Python. Templates are untrusted downloads.
 
-use crate::guard::{deep, Failure};
+use crate::bounded::Bounded;
+use crate::guard::Failure;
 use crate::python::{self, Json};
-use crate::refuse;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, Serde, ValueKind, ValueOrKwargs};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Value};
@@ -12,14 +12,19 @@ use serde_json::Value as JsonValue;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
-/// Work and bytes that one render may take: a fuel is one instruction or 64
-/// bytes. Real templates spend some hundreds a message.
-const FUEL: u64 = 2_000_000;
+/// How long a render may take. Fuel bounds what a template does, but minijinja
+/// charges nothing for indexing, comparing and hashing long strings.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The memory that compiling or rendering may take; a render gets some for each
+/// byte of its context too. Fuel does not bound the joining of lists.
+const MEMORY: usize = 64 << 20;
+const MEMORY_PER_BYTE: usize = 32;
 /// The longest text that a render returns.
 const MAX_OUTPUT: usize = 8 << 20;
 /// The longest template and the longest context.
-const MAX_SOURCE: usize = 4 << 20;
+const MAX_SOURCE: usize = 256 << 10;
 const MAX_CONTEXT: usize = 32 << 20;
 /// The widest indent and the widest field that a template may ask for.
 const MAX_WIDTH: usize = 4096;
@@ -29,6 +34,16 @@ const NAME: &str = "chat_template";
 /// A compiled chat template.
 pub struct Template {
     env: Environment<'static>,
+    bounded: Bounded,
+}
+
+/// The work that a render may do, in fuel: one for an instruction or 64 bytes.
+/// It grows with the context, of which each byte is worth two kilobytes of work
+/// while it is small and 16 bytes when it is large. A message of a real template
+/// takes some hundreds.
+fn fuel(context: usize) -> u64 {
+    let n = context as u64;
+    (50_000 + 32 * n).min(2_000_000 + n / 4)
 }
 
 /// The local time that `strftime_now` shows.
@@ -76,14 +91,16 @@ impl Template {
         }
         let source = with_blocks(&source.replace("\r\n", "\n").replace('\r', "\n"));
         let globals: JsonValue = serde_json::from_slice(globals)?;
-        deep(move || {
+        let bounded = Bounded::default();
+        let env = bounded.run(MEMORY, DEADLINE, move || {
             let mut env = environment()?;
             for (name, value) in globals.as_object().into_iter().flatten() {
                 env.add_global(name.clone(), Value::from(Serde(value)));
             }
             env.add_template_owned(NAME, source).map_err(failure)?;
-            Ok(Template { env })
-        })
+            Ok(env)
+        })?;
+        Ok(Template { env, bounded })
     }
 
     /// Renders the template with a JSON object as its variables.
@@ -91,16 +108,19 @@ impl Template {
         if context.len() > MAX_CONTEXT {
             return Err(refuse!("context of {} bytes, at most {MAX_CONTEXT}", context.len()));
         }
+        let mut env = self.env.clone();
+        env.set_fuel(Some(fuel(context.len())));
+        let memory = MEMORY + MEMORY_PER_BYTE * context.len();
         let mut context: JsonValue =
             serde_json::from_slice(context).map_err(|e| refuse!("template context: {e}"))?;
         if !context.is_object() {
             return Err(refuse!("template context: not an object"));
         }
         alias_reasoning(&mut context);
-        deep(move || {
+        self.bounded.run(memory, DEADLINE, move || {
             NOW.with(|n| *n.borrow_mut() = now);
             let mut out = Capped(Vec::new());
-            let template = self.env.get_template(NAME).map_err(failure)?;
+            let template = env.get_template(NAME).map_err(failure)?;
             let context = Value::from(Serde(&context));
             let done = template.render_captured_to(context, &mut out).map(drop);
             if out.0.len() > MAX_OUTPUT {
@@ -196,12 +216,11 @@ fn environment() -> Result<Environment<'static>, Failure> {
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     env.set_syntax(syntax.map_err(failure)?);
     env.set_auto_escape_callback(|_| AutoEscape::None);
-    env.set_fuel(Some(FUEL));
     env.set_unknown_method_callback(method);
     env.set_formatter(format);
     env.add_filter("tojson", tojson);
     env.add_filter("indent", indent);
-    env.add_filter("string", |value: &Value| python::string(value));
+    env.add_filter("string", |state: &State, value: &Value| python::string(state, value));
     env.add_test("iterable", |value: &Value| match value.kind() {
         ValueKind::Undefined | ValueKind::String => true,
         kind => matches!(kind, ValueKind::Seq | ValueKind::Map | ValueKind::Iterable),
@@ -219,10 +238,10 @@ fn environment() -> Result<Environment<'static>, Failure> {
     Ok(env)
 }
 
-fn format(out: &mut Output, _: &mut State, value: &Value) -> Result<(), Error> {
+fn format(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
     match value.as_str() {
         Some(text) => out.write_str(text)?,
-        None => out.write_str(&python::string(value)?)?,
+        None => out.write_str(&python::string(state, value)?)?,
     }
     Ok(())
 }
@@ -294,8 +313,12 @@ fn indent(state: &State, value: &Value, args: Rest<ValueOrKwargs>) -> Result<Str
     let blank = option(2, "blank")?.is_some_and(|v| v.is_true());
     kwargs.assert_all_used()?;
 
+    let Some(text) = value.as_str() else {
+        let detail = format!("indent needs a string, not {}", value.kind());
+        return Err(Error::new(ErrorKind::InvalidOperation, detail));
+    };
     // Jinja adds a newline before it splits, so that a last empty line counts.
-    let text = python::string(value)? + "\n";
+    let text = text.to_owned() + "\n";
     let lines = python::lines(&text);
     state.consume_fuel(((text.len() + lines.len() * width.len()) / 64) as u64)?;
     let mut out = String::new();

@@ -2,7 +2,6 @@
 
 use crate::added;
 use crate::guard::Failure;
-use crate::refuse;
 use crate::table::{self, Table, CONTROL};
 use serde_json::{json, Value};
 use std::sync::OnceLock;

@@ -1,0 +1,134 @@
+package native
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// loop repeats a statement as often as a template can, through nested ranges.
+func loop(setup, body string) string {
+	return "{% set ns = namespace(" + setup + ") %}{% for i in range(100000) %}{% for j in range(1000) %}" +
+		body + "{% endfor %}{% endfor %}"
+}
+
+// hostileTemplates ask for endless work, memory or depth, or for what is
+// outside. None may render.
+func hostileTemplates() []string {
+	return []string{
+		// Work.
+		loop("x=0", "{% set ns.x = ns.x + 1 %}"),
+		"{% for i in range(10**9) %}x{% endfor %}",
+		"{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}{% endfor %}",
+		loop("l=range(50000)|list", "{% set ns.x = ns.l.count(3) %}"),
+		loop("l=range(50000)|list", "{% set ns.x = 7 in ns.l %}"),
+		loop("l=range(50000)|list", "{% set ns.x = ns.l == ns.l %}"),
+		loop("l=range(50000)|list", "{% set ns.x = ns.l | sum %}"),
+		loop("l=range(50000)|list", "{% set ns.x = ns.l | sort | first %}"),
+		loop("l=range(50000)|list", "{% set ns.x = ns.l | tojson | length %}"),
+		loop("l=range(50000)|list", "{% set ns.x = ns.l | string | length %}"),
+		loop("s='a'*1000000", "{% set ns.x = ns.s.find('b') %}"),
+		loop("s='a'*1000000", "{% set ns.x = ns.s.isalpha() %}"),
+		loop("s='a'*1000000", "{% set ns.x = ns.s.count('b') %}"),
+		loop("s='a'*1000000", "{% set ns.x = ns.s.startswith(ns.s) %}"),
+		loop("s='a'*1000000", "{% set ns.x = 'b' in ns.s %}"),
+		loop("s='a'*1000000", "{% set ns.x = ns.s[::-1] %}"),
+		loop("s='a'*1000000", "{% set ns.x = ns.s[999999] %}"),
+		loop("s='a'*1000000", "{% set ns.x = ns.s | length %}{% set ns.y = ns.s | upper %}"),
+		loop("s='a'*1000000", "{% set ns.x = ns.s | indent(4) %}"),
+		loop("s='a'*1000000", "{% set ns.x = ns.s < ns.s %}"),
+		loop("s='a'*1000000", "{% set ns.x = {ns.s: 1} %}"),
+		loop("s='a'*1000000", "{% set ns.x = ns.s.strip('b') %}"),
+		loop("s='a'*1000000", "{% set ns.x = strftime_now(ns.s) %}"),
+		// Memory.
+		loop("s='ab'", "{% set ns.s = ns.s ~ ns.s %}"),
+		loop("s='ab'", "{% set ns.s = ns.s + ns.s %}"),
+		loop("l=[1]", "{% set ns.l = ns.l + ns.l %}"),
+		loop("s='aa'", "{% set ns.s = ns.s | replace('a', ns.s) %}"),
+		loop("s='aa'", "{% set ns.s = ns.s.replace('a', ns.s) %}"),
+		loop("s='a'", "{% set ns.s = ns.s.join([ns.s, ns.s, ns.s]) %}"),
+		loop("s='a'", "{% set ns.s = [ns.s, ns.s, ns.s] | join(ns.s) %}"),
+		loop("s='a'", "{% set ns.s %}{{ ns.s }}{{ ns.s }}{% endset %}"),
+		loop("s='a'", "{% set ns.s = '%s%s' | format(ns.s, ns.s) %}"),
+		loop("s='a'", "{% set ns.s = '{}{}'.format(ns.s, ns.s) %}"),
+		loop("l=[]", "{% set ns.l = [ns.l, ns.l] %}{% set ns.x = ns.l | string %}"),
+		"{{ 'x' * 10**12 }}", "{{ [1] * 10**12 }}", "{{ ('x' * 99999999) * 99999999 }}",
+		"{{ 'x' | indent(10**12, true) }}", "{{ 'x' | indent('y' * 100000, true) }}",
+		"{{ {'a': 1} | tojson(indent=10**9) }}", "{{ [1, 2] | tojson(separators=['x' * 9999, '']) }}",
+		"{{ '%1000000000d' | format(1) }}", "{{ '%*d' | format(1000000000, 1) }}", "{{ '%.1000000000f' | format(1.5) }}",
+		"{{ '{:1000000000}'.format(1) }}", "{{ '{:>{}}'.format('x', 10**9) }}", "{{ '{:.999999999f}'.format(1.5) }}",
+		"{{ ('a' * 50000000).split('') }}", "{{ ('a\n' * 25000000).splitlines() }}", "{{ ('a' * 60000000) | list }}",
+		"{{ 'a' | replace('', 'b' * 100000000) }}", "{{ range(100000) | batch(1, 'x' * 1000) | list }}{{ 1/0 }}",
+		"{{ range(3) | slice(10**9) | list }}", "{{ [1] | batch(10**12, 0) | list }}",
+		"{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}", "{{ 'x' * 9000000 }}", "{{ 9 ** 9 ** 9 }}",
+		// Depth.
+		"{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
+		"{% macro f(x) %}{% call f(x) %}{{ caller() }}{% endcall %}{% endmacro %}{{ f(1) }}",
+		"{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+		"{{ " + strings.Repeat("(", 20000) + "1" + strings.Repeat(")", 20000) + " }}",
+		"{{ " + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + " }}",
+		"{{ " + strings.Repeat("not ", 20000) + "1 }}{{ 1/0 }}", "{{ " + strings.Repeat("-", 20000) + "1 }}{{ 1/0 }}",
+		strings.Repeat("{% if 1 %}", 20000) + strings.Repeat("{% endif %}", 20000),
+		"{{ x" + strings.Repeat(".a", 100000) + " }}", "{{ x" + strings.Repeat("|upper", 100000) + " }}{{ 1/0 }}",
+		"{{ 1" + strings.Repeat("+1", 100000) + " }}{{ 1/0 }}", "{{ 1" + strings.Repeat(" if 1 else 1", 20000) + " }}{{ 1/0 }}",
+		loop("l=[]", "{% set ns.l = [ns.l] %}"),
+		loop("l=[]", "{% set ns.l = {'a': ns.l} %}"),
+		"{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}",
+		"{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l | tojson }}",
+		"{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l ~ '' }}{{ 1/0 }}",
+		"{% set ns = namespace(l=[], m=[]) %}{% for i in range(50000) %}{% set ns.l = [ns.l] %}{% set ns.m = [ns.m] %}{% endfor %}{{ ns.l == ns.m }}{{ {ns.l: 1} }}{{ 1/0 }}",
+		"{% set ns = namespace() %}{% set ns.self = ns %}{{ ns }}{{ ns | tojson }}",
+		// What is outside.
+		"{% include 'chat_template' %}", "{% include '/etc/passwd' %}", "{% import 'chat_template' as c %}{{ 1/0 }}",
+		"{% extends 'chat_template' %}", "{{ debug() }}", "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+		"{{ [].append(1) }}", "{{ self.__init__.__globals__ }}", "{{ lipsum.__globals__['os'].popen('id').read() }}",
+		"{{ cycler.__init__ }}", "{{ namespace.__init__.__globals__ }}", "{{ open('/etc/passwd').read() }}",
+		"{{ 'x'.encode('utf-8') }}", "{{ strftime_now('%Q') }}", "{{ 1/0 }}", "{{ raise_exception() }}",
+	}
+}
+
+// residentPeak returns the most memory that the process had, in bytes.
+func residentPeak(t *testing.T) int {
+	t.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	require.NoError(t, err)
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kib, err := strconv.Atoi(strings.Fields(rest)[0])
+			require.NoError(t, err)
+			return kib << 10
+		}
+	}
+	require.Fail(t, "no VmHWM")
+	return 0
+}
+
+func TestHostileTemplatesAreStopped(t *testing.T) {
+	hostile := hostileTemplates()
+	require.Greater(t, len(hostile), 50)
+	seen := map[string]bool{}
+	for _, source := range hostile {
+		require.False(t, seen[source])
+		seen[source] = true
+		start := time.Now()
+		tmpl, err := CompileTemplate(source, TemplateOptions{Now: clock})
+		if err == nil {
+			_, err = tmpl.Render([]byte(`{"messages": []}`))
+			tmpl.Close()
+		}
+		var failure *TemplateError
+		short := fmt.Sprintf("%.200s", source)
+		require.ErrorAs(t, err, &failure, short)
+		require.NotContains(t, failure.Message, "internal error", short)
+		require.Less(t, len(failure.Message), 2000, short)
+		if d := time.Since(start); d > 50*time.Millisecond {
+			t.Logf("%v %s: %s", d, failure.Message, strings.ReplaceAll(short, "{% for i in range(100000) %}{% for j in range(1000) %}", "..."))
+		}
+	}
+	t.Logf("peak %d MiB", residentPeak(t)>>20)
+}
