@@ -49,7 +49,7 @@ test: deps ## everything that CI checks
 .PHONY: test-format
 test-format:
 	@bad=$$(gofmt -l $(SOURCES)); [[ -z $$bad ]] || { echo "gofmt: $$bad"; exit 1; }
-	@cd engine/native && cargo fmt --check
+	@cd engine/native && cargo fmt --check >/dev/null || { echo 'rustfmt: run cargo fmt in engine/native'; exit 1; }
 
 .PHONY: test-vet
 test-vet:
@@ -60,6 +60,7 @@ test-vet:
 .PHONY: test-pure
 test-pure: scripted
 	CGO_ENABLED=0 go test $(PURE)
+	CGO_ENABLED=0 go test -tags scripted .
 
 .PHONY: test-race
 test-race:
@@ -67,7 +68,6 @@ test-race:
 
 .PHONY: test-engine
 test-engine:
-	go build -o bin/harmonyd .
 	go test . ./engine/...
 	go test -tags mlxdebug ./engine/mlx/...
 
@@ -97,8 +97,12 @@ bench: deps ## all benchmarks, ten times each; BENCH is a pattern
 bench-wire: ## the benchmarks of the protocol
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -count 10 ./rpc/...
 
+.PHONY: bench-start
+bench-start: build ## from the spawn of the server to the first text of an answer
+	go test -run '^$$' -bench SpawnToFirstToken -count 10 .
+
 .PHONY: bench-smoke
-bench-smoke: deps ## each benchmark once, so that none of them rots
+bench-smoke: build ## each benchmark once, so that none of them rots
 	go test -run '^$$' -bench . -benchtime 1x ./...
 
 .PHONY: dist
@@ -106,13 +110,12 @@ dist: deps ## dist/harmonyd-VERSION-OS-ARCH.tar.gz: the binary, its libraries, t
 	@engine/deps/dist.sh
 
 .PHONY: goldens
-# LD_PRELOAD: MLX then finds OpenBLAS before the slow BLAS in its wheel.
-goldens: ## write the golden files anew with the Python implementations
-	@engine/deps.sh system model venv
-	@git ls-files '*goldens.py' | while read -r script; do \
-	  echo "goldens: $$script"; \
-	  LD_PRELOAD=libopenblas.so.0 HF_HUB_OFFLINE=1 $(PYTHON) "$$script" </dev/null; \
-	done
+goldens: ## write the golden files anew with mlx-lm, transformers and llama.cpp
+	@engine/deps.sh system mlx mlxc link model native venv
+	go test ./engine -run Golden -goldens -timeout 60m
+	$(PYTHON) engine/native/testdata/goldens.py
+	$(PYTHON) engine/weights/testdata/tokenizer_golden.py '.deps/models/$(MODEL).gguf' \
+	  engine/weights/testdata/smollm2_tokens.json.gz
 
 .PHONY: clean
 clean: ## remove what make built; .deps stays
