@@ -114,21 +114,26 @@ type loadedModel struct {
 	thread *thread
 }
 
-// load brings a folder to the device of e.
+// loadFolder brings a folder to the CPU.
 func loadFolder(t *testing.T, e *Engine, folder string, memory int64) *loadedModel {
 	t.Helper()
-	p, err := newPlan(weights.Dir(folder), device{available: memory})
+	return loadOn(t, e, folder, device{available: memory})
+}
+
+func loadOn(t *testing.T, e *Engine, folder string, d device) *loadedModel {
+	t.Helper()
+	p, err := newPlan(weights.Dir(folder), d)
 	require.NoError(t, err)
 	defer p.close()
 	l := &loading{plan: p, thread: e.thread, report: func(job.Progress) {}}
 	require.NoError(t, l.run(context.Background()))
 	m := &loadedModel{plan: p, thread: e.thread}
-	m.do(t, func() error {
+	m.do(t, func(must) error {
 		m.mlxBackend = newMLXBackend(p.model, p.slots, Limits{})
 		return nil
 	})
 	t.Cleanup(func() {
-		m.do(t, func() error {
+		m.do(t, func(must) error {
 			m.Close()
 			return nil
 		})
@@ -136,16 +141,23 @@ func loadFolder(t *testing.T, e *Engine, folder string, memory int64) *loadedMod
 	return m
 }
 
-func (m *loadedModel) do(t *testing.T, fn func() error) {
+// do runs fn on the engine thread.
+func (m *loadedModel) do(t *testing.T, fn func(t must) error) {
 	t.Helper()
-	require.NoError(t, m.thread.do(control, fn))
+	require.NoError(t, m.thread.do(control, func() error { return fn(must{t}) }))
 }
+
+// must is for assertions on the engine thread, which a test may not end: they
+// panic, and the thread makes an error of it.
+type must struct{ *testing.T }
+
+func (m must) FailNow() { panic("an assertion failed, see above") }
 
 // scores returns the logits [L, V] of the last n positions of ids.
 func (m *loadedModel) scores(t *testing.T, ids []int32, n int) [][]float32 {
 	t.Helper()
 	var rows [][]float32
-	m.do(t, func() error {
+	m.do(t, func(must) error {
 		cache := m.model.NewCache()
 		defer cache.Free()
 		s := mlx.NewScope(mlx.Stream{})
@@ -165,7 +177,7 @@ func (m *loadedModel) scores(t *testing.T, ids []int32, n int) [][]float32 {
 func (m *loadedModel) greedy(t *testing.T, prompt []int32, n int) []int32 {
 	t.Helper()
 	var ids []int32
-	m.do(t, func() error {
+	m.do(t, func(must) error {
 		q, err := m.NewSequence()
 		if err != nil {
 			return err

@@ -86,7 +86,7 @@ func (p *plan) fit(d device) error {
 		if err := p.bind(c, mlx.Float32); err != nil {
 			return err
 		}
-		if float64(p.bytes) <= unpackShare*float64(d.available) {
+		if float64(p.bytes) <= unpackShare*float64(d.available) && p.needed <= d.available {
 			return nil
 		}
 	}
