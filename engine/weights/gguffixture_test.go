@@ -209,19 +209,25 @@ func tinyKeys() [][]byte {
 	}
 }
 
-// name reads the name of a key back.
+// keyName reads the name of a key back.
 func keyName(key []byte) string {
 	return string(key[8 : 8+binary.LittleEndian.Uint64(key)])
 }
 
-func (m tinyLlama) file() ggufFile {
-	f := ggufFile{magic: "GGUF", version: 3, alignment: 32, keys: tinyKeys()}
-	for _, k := range m.extra {
+// withKeys replaces keys of the same name; one without a value only deletes.
+func (f ggufFile) withKeys(keys ...[]byte) ggufFile {
+	f.keys = slices.Clone(f.keys)
+	for _, k := range keys {
 		f.keys = slices.DeleteFunc(f.keys, func(old []byte) bool { return keyName(old) == keyName(k) })
-		if len(k) > 12+len(keyName(k)) { // a key alone only deletes
+		if len(k) > 8+len(keyName(k)) {
 			f.keys = append(f.keys, k)
 		}
 	}
+	return f
+}
+
+func (m tinyLlama) file() ggufFile {
+	f := ggufFile{magic: "GGUF", version: 3, alignment: 32, keys: tinyKeys()}.withKeys(m.extra...)
 	for _, t := range m.tensors() {
 		f.infos = append(f.infos, info(t.name, t.kind, uint64(len(f.data)), t.dims...))
 		f.data = append(f.data, t.data...)

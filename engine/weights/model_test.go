@@ -276,3 +276,16 @@ func TestWriteErrors(t *testing.T) {
 	room = full(10)
 	require.ErrorIs(t, Write(&room, nil, []Tensor{{Name: "t", Dtype: U8}}, fine), syscall.ENOSPC)
 }
+
+// copyFrom is the data function of Write that copies the tensors of m.
+func copyFrom(m *Model) func(Tensor, io.Writer) error {
+	return func(t Tensor, w io.Writer) error {
+		source, _ := m.Tensor(t.Name)
+		data := make([]byte, source.Bytes)
+		if err := m.ReadTensor(source, data); err != nil {
+			return err
+		}
+		_, err := w.Write(data)
+		return err
+	}
+}
