@@ -47,7 +47,7 @@ func describe(f hub.Model) job.Model {
 		ID: f.ID, Family: f.Family, Quantization: f.Quantization,
 		ContextLength: cmp.Or(f.ContextLength, fallbackContext),
 		Vocab:         f.Vocab, SizeBytes: f.SizeBytes, StopIDs: f.StopIDs,
-		State: job.Unloaded, Problem: f.Problem,
+		Chat: f.Chat, State: job.Unloaded, Problem: f.Problem,
 	}
 	if m.Problem == "" {
 		config, err := weights.ReadConfig(f.Folder)
@@ -97,14 +97,14 @@ func (e *Engine) find(id string) (*entry, job.Model, error) {
 func (e *Engine) known(id string) (*entry, job.Model) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if id == "" {
-		id = e.defaultID()
-	}
+	byDefault := e.defaultID()
+	id = cmp.Or(id, byDefault)
 	m := e.entries[id]
 	if m == nil || m.gone && !m.ready {
 		return nil, job.Model{}
 	}
 	info := m.info
+	info.Default = id == byDefault
 	if info.State == job.Unloaded {
 		info.State = m.state()
 	}
