@@ -81,6 +81,8 @@ func (a *Agent) Models(ctx context.Context) (schema.ModelsListResult, error) {
 			State:           schema.ModelState(m.State),
 			Problem:         m.Problem,
 			SizeBytes:       m.SizeBytes,
+			Default:         m.Default,
+			Capabilities:    schema.ModelCapabilities{Chat: m.Chat},
 		}
 	}
 	return r, nil

@@ -1,0 +1,158 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"harmonyd/engine/enginetest"
+	"harmonyd/engine/job"
+	"harmonyd/schema"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// scripted gives the scripted engine the types of this package.
+type scripted struct{ *enginetest.Engine }
+
+func (e scripted) Open(ctx context.Context, model string) (*Model, error) {
+	o, err := e.Engine.Open(ctx, model)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{Info: o.Info, Tokenizer: tokenizer{o.Tokenizer}}
+	if o.Template != nil {
+		m.Template = o.Template
+	}
+	return m, nil
+}
+
+func (e scripted) Start(r job.Request) (Generation, error) { return e.Engine.Start(r) }
+
+type tokenizer struct{ *enginetest.Tokenizer }
+
+func (t tokenizer) NewStream() TokenStream { return t.Tokenizer.NewStream() }
+
+// noTools is a toolbox without tools.
+type noTools struct{}
+
+func (noTools) Register(schema.ToolRegisterParams) (schema.ToolRegisterResult, error) {
+	return schema.ToolRegisterResult{Revision: 1}, nil
+}
+func (noTools) List() schema.ToolsListResult { return schema.ToolsListResult{Revision: 1} }
+
+// newScripted opens an engine that follows a script.
+func newScripted(t *testing.T, script string) scripted {
+	t.Helper()
+	s, err := enginetest.ReadScript(strings.NewReader(script))
+	require.NoError(t, err)
+	e, err := enginetest.New(s)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, e.Close()) })
+	return scripted{e}
+}
+
+func newAgent(t *testing.T, script string) *Agent {
+	t.Helper()
+	return New(newScripted(t, script), noTools{}, Options{})
+}
+
+// model is a script with one model that answers text.
+func model(fields, text string) string {
+	b, _ := json.Marshal(text)
+	if fields != "" {
+		fields += ", "
+	}
+	return `{"models": [{"id": "m", ` + fields + `"replies": [{"text": ` + string(b) + `}]}]}`
+}
+
+// recorder is a Sink that keeps what it is told.
+type recorder struct {
+	mu       sync.Mutex
+	pieces   []string
+	tokens   int
+	statuses []schema.GenerateStatus
+	// text, where it is set, is called by Text.
+	text func(ctx context.Context)
+	// status, where it is set, is called by Status.
+	status func(s schema.GenerateStatus)
+}
+
+func (r *recorder) Text(ctx context.Context, channel schema.Channel, text string, tokens int) {
+	r.mu.Lock()
+	if channel != schema.ChannelText || text == "" {
+		panic("unexpected text")
+	}
+	r.pieces = append(r.pieces, text)
+	r.tokens += tokens
+	r.mu.Unlock()
+	if r.text != nil {
+		r.text(ctx)
+	}
+}
+
+func (r *recorder) Status(s schema.GenerateStatus) {
+	r.mu.Lock()
+	r.statuses = append(r.statuses, s)
+	r.mu.Unlock()
+	if r.status != nil {
+		r.status(s)
+	}
+}
+
+func (r *recorder) all() string { return strings.Join(r.pieces, "") }
+
+// states are the states reported, each once.
+func (r *recorder) states() []schema.GenerateState {
+	var out []schema.GenerateState
+	for _, s := range r.statuses {
+		if len(out) == 0 || out[len(out)-1] != s.State {
+			out = append(out, s.State)
+		}
+	}
+	return out
+}
+
+func raw(text string) schema.GenerateParams {
+	return schema.GenerateParams{GenerationID: "g", Prompt: &text}
+}
+
+func chat(text string) schema.GenerateParams {
+	return schema.GenerateParams{GenerationID: "g", Messages: []schema.Message{
+		{Role: schema.RoleUser, Content: schema.TextContent(text)},
+	}}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// generate runs a generation that must not fail and checks what holds for all.
+func generate(t *testing.T, a *Agent, p schema.GenerateParams) (schema.GenerateResult, *recorder) {
+	t.Helper()
+	var r recorder
+	res, err := a.Generate(t.Context(), p, &r)
+	require.NoError(t, err)
+	checkResult(t, res, &r)
+	return res, &r
+}
+
+func checkResult(t *testing.T, res schema.GenerateResult, r *recorder) {
+	t.Helper()
+	require.Equal(t, r.all(), res.Message.Content.Text(), "the result is what was streamed")
+	require.Equal(t, schema.RoleAssistant, res.Message.Role)
+	require.LessOrEqual(t, r.tokens, res.Usage.CompletionTokens)
+	require.Equal(t, schema.StateQueued, r.statuses[0].State)
+	require.Equal(t, schema.StateDone, r.statuses[len(r.statuses)-1].State)
+	for _, s := range r.statuses {
+		require.Equal(t, res.GenerationID, s.GenerationID)
+	}
+}
+
+// counts are the parts of a usage that no clock changes.
+func counts(u schema.Usage) schema.Usage {
+	return schema.Usage{PromptTokens: u.PromptTokens, CachedTokens: u.CachedTokens, CompletionTokens: u.CompletionTokens, Rounds: u.Rounds}
+}
