@@ -332,12 +332,16 @@ GO
 # part_link writes two versions of the MLX link flags. The one in the source
 # tree finds .deps by absolute path, for tests, and from bin/, so that the folder
 # may move. The one for release archives (make dist, through go build -overlay)
-# knows only the archive's lib folder. The keys make go build notice new headers.
+# knows only the archive's lib folder, and as the old kind of search path, which
+# counts for the libraries of libraries too: OpenBLAS needs its Fortran runtime.
+# The keys make go build notice new headers.
 part_link() {
-  local lib='${SRCDIR}/../../.deps/mlx-c/lib' keys
+  local lib='${SRCDIR}/../../.deps/mlx-c/lib' keys old_rpath='-Wl,--disable-new-dtags'
+  [[ $os != Darwin ]] || old_rpath=
   keys="mlx $(cat "$deps/mlx/.key"), mlx-c $(cat "$deps/mlx-c/.key")"
   mlx_link "-Wl,-rpath,$lib -Wl,-rpath,$origin/../.deps/mlx-c/lib" | write_link "$root/engine/mlx/link_gen.go"
-  mlx_link "-Wl,-rpath,$origin/../lib/mlx-c/lib" | write_link "$deps/dist/link_gen.go"
+  mlx_link "$old_rpath -Wl,-rpath,$origin/../lib/mlx-c/lib" | write_link "$deps/dist/link_gen.go"
+  summary+=('link flags written')
 }
 
 mlx_link() {

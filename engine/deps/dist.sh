@@ -100,6 +100,7 @@ with open(sys.argv[1], "w") as expressions:
 ' "$stage/licenses/rust/EXPRESSIONS"
 }
 
+trap 'rm -rf "$stage"' EXIT
 rm -rf "$stage"
 mkdir -p "$stage/bin"
 build
@@ -108,7 +109,6 @@ bundle
 licenses
 # From another folder, without the build tree's variables, it must still start.
 (cd / && env -i HOME=/nonexistent "$stage/bin/harmonyd" version >/dev/null) || die 'the staged binary does not start'
-! grep -aqF -e "$root" -e "$HOME/" "$stage/bin/harmonyd" || die "the binary names a path below $root or $HOME"
+! grep -raqF -e "$root" -e "$HOME/" "$stage" || die "a file names a path below $root or $HOME"
 tar -C dist -czf "dist/$name.tar.gz" "$name"
-rm -rf "$stage"
 echo "dist: dist/$name.tar.gz ($(du -h "dist/$name.tar.gz" | cut -f1))"
