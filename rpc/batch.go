@@ -102,7 +102,11 @@ func newPolicy(s schema.StreamPolicy) policy {
 }
 
 func newGeneration(id string, w *writer, s schema.StreamPolicy) *generation {
-	return &generation{id: id, w: w, off: s.Off, policy: newPolicy(s), entered: func(schema.GenerateStatus) {}}
+	return &generation{
+		id: id, w: w, off: s.Off, policy: newPolicy(s),
+		entered: func(schema.GenerateStatus) {},
+		state:   schema.GenerateStatus{GenerationID: id},
+	}
 }
 
 // Text adds text of a channel. See Sink.
@@ -233,7 +237,11 @@ func (g *generation) due() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.armed = false
-	if g.freshN > 0 {
+	switch {
+	case g.freshN == 0 || g.marked:
+	case time.Since(g.sent) < g.policy.interval: // sent early in between
+		g.arm()
+	default:
 		g.mark()
 	}
 }

@@ -1,0 +1,196 @@
+package rpc
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"harmonyd/schema"
+)
+
+// chunked hands out its data in random pieces.
+type chunked struct {
+	data []byte
+	rand *rand.Rand
+}
+
+func (c *chunked) Read(p []byte) (int, error) {
+	if len(c.data) == 0 {
+		return 0, io.EOF
+	}
+	n := 1 + c.rand.IntN(min(len(p), len(c.data)))
+	if c.rand.IntN(2) == 0 {
+		n = 1
+	}
+	copy(p, c.data[:n])
+	c.data = c.data[n:]
+	return n, nil
+}
+
+// readAll is all that frames makes of an input.
+func readAll(t testing.TB, r io.Reader, limits schema.Limits) string {
+	f := newFrames(r, limits)
+	var out strings.Builder
+	for {
+		body, problem, err := f.next()
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return out.String()
+		case problem != nil:
+			fmt.Fprintf(&out, "problem %s\n", problem.Message)
+		default:
+			require.NoError(t, err)
+			fmt.Fprintf(&out, "body %d %q\n", len(body), body)
+		}
+	}
+}
+
+// TestFramesInAnyPieces reads conversations of 40 messages, good and bad, cut
+// at random: what is read does not depend on the cuts.
+func TestFramesInAnyPieces(t *testing.T) {
+	limits := schema.Limits{MaxMessageBytes: 150, MaxHeaderLineBytes: 100, MaxHeaderBytes: 300, MaxDepth: 10, MaxIDBytes: 20}
+	var headers, lines strings.Builder
+	for i := range 40 {
+		body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"x","params":{"text":%q}}`, i, strings.Repeat("é\n", i))
+		switch i % 10 {
+		case 3:
+			fmt.Fprintf(&headers, "X-Junk: 1\r\ncontent-length:%d\n\n%s\r\n", len(body), body)
+		case 5:
+			fmt.Fprintf(&headers, "no colon\r\n\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		case 7:
+			fmt.Fprintf(&headers, "X: %s\r\nContent-Length: %d\r\n\r\n%s", strings.Repeat("y", 200), len(body), body)
+		default:
+			fmt.Fprintf(&headers, "Content-Length: %d\r\n\r\n%s", len(body), body)
+		}
+		fmt.Fprintf(&lines, "%s\r\n\n", body)
+	}
+	rounds := 10_000
+	if testing.Short() || raceEnabled {
+		rounds = 500
+	}
+	for name, input := range map[string]string{"headers": headers.String(), "lines": lines.String()} {
+		t.Run(name, func(t *testing.T) {
+			want := readAll(t, strings.NewReader(input), limits)
+			require.Equal(t, 40, strings.Count(want, "body ")+strings.Count(want, "larger than"))
+			require.Contains(t, want, "problem ")
+			for i := range rounds {
+				got := readAll(t, &chunked{[]byte(input), rand.New(rand.NewPCG(1, uint64(i)))}, limits)
+				require.Equal(t, want, got, "round %d", i)
+			}
+		})
+	}
+}
+
+// TestFrameClaimsMemory sends headers that announce much and little of it: the
+// memory follows what has come.
+func TestFrameClaimsMemory(t *testing.T) {
+	for _, input := range []string{
+		"Content-Length: 33554432\r\n\r\n{\"jsonrpc\"",
+		"Content-Length: 2147483647\r\n\r\n{\"jsonrpc\"",
+		"Content-Length: 9223372036854775807\r\n\r\n{\"jsonrpc\"",
+	} {
+		got := allocated(func() { readAll(t, strings.NewReader(input), schema.DefaultLimits()) })
+		require.Less(t, got, uint64(1<<20), input)
+	}
+}
+
+// TestFrameEndlessHeader streams a header line of 4 GiB.
+func TestFrameEndlessHeader(t *testing.T) {
+	size := int64(4 << 30)
+	if testing.Short() || raceEnabled {
+		size = 64 << 20
+	}
+	input := io.MultiReader(strings.NewReader("X: "), io.LimitReader(endless{}, size),
+		strings.NewReader("\r\n\r\nContent-Length: 2\r\n\r\n{}"))
+	var out string
+	got := allocated(func() { out = readAll(t, input, schema.DefaultLimits()) })
+	require.Equal(t, "problem message header: a line is longer than 8192 bytes\nbody 2 \"{}\"\n", out)
+	require.Less(t, got, uint64(2<<20))
+}
+
+// TestFrameEndlessLine streams a line of 4 GiB.
+func TestFrameEndlessLine(t *testing.T) {
+	size := int64(4 << 30)
+	if testing.Short() || raceEnabled {
+		size = 64 << 20
+	}
+	limits := schema.DefaultLimits()
+	limits.MaxMessageBytes = 1 << 20
+	input := io.MultiReader(strings.NewReader("{"), io.LimitReader(endless{}, size), strings.NewReader("\n{}"))
+	var out string
+	got := allocated(func() { out = readAll(t, input, limits) })
+	require.Equal(t, "problem the message is larger than 1048576 bytes\nbody 2 \"{}\"\n", out)
+	require.Less(t, got, uint64(8<<20)) // a slice that grows to 1 MiB
+}
+
+// endless reads as one byte again and again.
+type endless struct{}
+
+var ys = bytes.Repeat([]byte("y"), 64<<10)
+
+func (endless) Read(p []byte) (int, error) { return copy(p, ys), nil }
+
+// allocated is how many bytes of heap f takes, freed ones included.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// TestFrameReadError passes the reader's error on, wherever it strikes.
+func TestFrameReadError(t *testing.T) {
+	broken := errors.New("planted")
+	for _, before := range []string{
+		"", " ", "{", "{}\n{", "{}\n", "Content-Length: 5", "Content-Length: 5\r\n", "Content-Length: 5\r\n\r\n",
+		"Content-Length: 5\r\n\r\n{}", "Content-Length: 99999999\r\n\r\n{}", "bad\r\n", "bad\r\nmore",
+		"X: " + strings.Repeat("y", 9000), "{" + strings.Repeat("y", 40<<20),
+	} {
+		f := newFrames(io.MultiReader(strings.NewReader(before), errReader{broken}), schema.DefaultLimits())
+		var err error
+		for err == nil {
+			_, _, err = f.next()
+		}
+		require.ErrorIs(t, err, broken, "after %.20q", before)
+	}
+}
+
+type errReader struct{ err error }
+
+func (r errReader) Read([]byte) (int, error) { return 0, r.err }
+
+// FuzzFrame reads any bytes: there is an end, what is read is in proportion to
+// what was sent, and no body is longer than the limit.
+func FuzzFrame(f *testing.F) {
+	for _, seed := range []string{
+		"Content-Length: 2\r\n\r\n{}", "content-length:2\n\n{}\nContent-Length: 3\r\n\r\n[1]", "{}\n{}\n", "[1]\r\n",
+		"Content-Length: 99\r\n\r\n{}", "x\r\n\r\n{}Content-Length: 2\r\n\r\n{}", "Content-Type: a;charset=\"utf-8\"\r\nContent-Length: 0\r\n\r\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	limits := schema.Limits{MaxMessageBytes: 64, MaxHeaderLineBytes: 40, MaxHeaderBytes: 80, MaxDepth: 5, MaxIDBytes: 10}
+	f.Fuzz(func(t *testing.T, input []byte) {
+		frames := newFrames(bytes.NewReader(input), limits)
+		for calls := 0; ; calls++ {
+			body, problem, err := frames.next()
+			if err != nil {
+				return
+			}
+			require.LessOrEqual(t, calls, len(input))
+			require.LessOrEqual(t, int64(len(body)), limits.MaxMessageBytes)
+			require.False(t, problem != nil && body != nil)
+			if problem == nil {
+				m, problem := parse(body, limits)
+				require.False(t, problem == nil && !m.response && firstByte(body) != '{')
+			}
+		}
+	})
+}

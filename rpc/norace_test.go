@@ -1,0 +1,6 @@
+//go:build !race
+
+package rpc
+
+// raceEnabled makes the longest loops shorter.
+const raceEnabled = false
