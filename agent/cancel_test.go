@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -191,6 +192,32 @@ func TestCancelWhileTheTokenizerLoads(t *testing.T) {
 		_, err = a.CountTokens(ctx, schema.TokensCountParams{Text: ptr("x")})
 		require.ErrorAs(t, err, &wire)
 		require.Equal(t, schema.KindCancelled, wire.Data.Kind)
+	})
+}
+
+// lingering is an engine whose Load is slow to notice that it is given up.
+type lingering struct {
+	scripted
+	loads *atomic.Int32
+}
+
+func (l lingering) Load(ctx context.Context, _ string, _ func(job.Progress)) error {
+	l.loads.Add(1)
+	<-ctx.Done()
+	time.Sleep(time.Second)
+	l.loads.Add(-1)
+	return ctx.Err()
+}
+
+func TestNothingRunsOnAfterTheResult(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		loads := new(atomic.Int32)
+		a := New(lingering{newScripted(t, model("", "text")), loads}, noTools{}, Options{})
+		generate(t, a, raw("x"))
+		require.Zero(t, loads.Load())
+		_, err := a.Generate(t.Context(), chat("<|im_end|>"), &recorder{})
+		require.NoError(t, err)
+		require.Zero(t, loads.Load())
 	})
 }
 

@@ -167,6 +167,10 @@ func TestFullSet(t *testing.T) {
 	}
 	_, err := register(r, false, spec("more", `{}`))
 	require.ErrorContains(t, err, "the set would have 257 tools, and holds 256")
+	before := r.List()
+	_, err = register(r, true, spec("t7", `{"type":"object"}`), spec("more", `{}`))
+	require.ErrorContains(t, err, "the set would have 257 tools")
+	require.Equal(t, before, r.List(), "all or none")
 	_, err = register(r, true, spec("t7", `{"type":"object"}`))
 	require.NoError(t, err, "a replacement takes no place")
 
