@@ -1,0 +1,249 @@
+package terminal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"harmonyd/agent"
+	"harmonyd/schema"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fake answers with fixed pieces and keeps what it was asked.
+type fake struct {
+	pieces  []string
+	reason  schema.StopReason
+	loadErr error
+	err     error
+
+	asked  schema.GenerateParams
+	closed int
+}
+
+func (f *fake) Generate(ctx context.Context, p schema.GenerateParams, s agent.Sink) (schema.GenerateResult, error) {
+	f.asked = p
+	for _, piece := range f.pieces {
+		s.Text(ctx, schema.ChannelText, piece, 1)
+	}
+	s.Text(ctx, schema.ChannelReasoning, "not shown", 1)
+	return schema.GenerateResult{StopReason: f.reason, Usage: schema.Usage{
+		PromptTokens: 10, CachedTokens: 4, CompletionTokens: len(f.pieces), PrefillMS: 12.4, TTFTMS: 20, TokensPerSecond: 42,
+	}}, f.err
+}
+
+func (f *fake) LoadModel(_ context.Context, _ schema.ModelLoadParams, report func(done, total int64)) (schema.ModelLoadResult, error) {
+	report(1, 2)
+	report(2, 2)
+	return schema.ModelLoadResult{}, f.loadErr
+}
+
+// hub is a models folder that only remembers.
+type hub struct {
+	list     []Model
+	imported [2]string
+	err      error
+}
+
+func (h *hub) Root() string                          { return "/models" }
+func (h *hub) List(context.Context) ([]Model, error) { return h.list, h.err }
+func (h *hub) Import(_ context.Context, file, id string, progress func(done, total int64, what string)) (string, error) {
+	h.imported = [2]string{file, id}
+	progress(5, 10, "weights")
+	return "some-model", h.err
+}
+
+// ran is what a command line did.
+type ran struct {
+	out, err string
+	code     int
+	failure  error
+}
+
+func run(t *testing.T, c Commands, args ...string) ran {
+	t.Helper()
+	var out, errs bytes.Buffer
+	c.Version, c.Out, c.Err = "1.2.3", &out, &errs
+	root := New(c)
+	root.SetArgs(args)
+	err := root.ExecuteContext(t.Context())
+	return ran{out.String(), errs.String(), ExitCode(err), err}
+}
+
+func withAgent(f *fake) Commands {
+	return Commands{
+		Agent: func(context.Context, Options) (Agent, func(), error) { return f, func() { f.closed++ }, nil },
+	}
+}
+
+func TestGenerateStreamsAndEndsTheLine(t *testing.T) {
+	f := &fake{pieces: []string{"Hel", "lo"}, reason: schema.StopEndTurn}
+	r := run(t, withAgent(f), "generate", "Hi")
+	require.NoError(t, r.failure)
+	require.Equal(t, "Hello\n", r.out)
+	require.Empty(t, r.err, "neither a progress bar nor figures without a terminal")
+	require.Equal(t, 1, f.closed)
+	require.Equal(t, "Hi", f.asked.Messages[0].Content.Text())
+	require.Nil(t, f.asked.Prompt)
+	require.Equal(t, schema.Sampling{}, f.asked.Sampling, "no flag, so the model's defaults")
+
+	f.pieces = []string{"a line\n"}
+	require.Equal(t, "a line\n", run(t, withAgent(f), "generate", "Hi").out)
+	f.pieces = nil
+	require.Empty(t, run(t, withAgent(f), "generate", "Hi").out)
+}
+
+func TestGenerateFlagsReachTheRequest(t *testing.T) {
+	f := &fake{reason: schema.StopMaxTokens}
+	c := withAgent(f)
+	c.In = strings.NewReader("from standard input")
+	r := run(t, c, "generate", "-m", "some/model", "--raw", "-n", "7", "-t", "0", "--top-p", "0.9", "--min-p", "0.1",
+		"--top-k", "40", "--seed", "0", "--stop", "a", "--stop", "b,c", "--stats", "-")
+	require.NoError(t, r.failure)
+	p := f.asked
+	require.Equal(t, "some/model", p.Model)
+	require.Equal(t, "from standard input", *p.Prompt)
+	require.Empty(t, p.Messages)
+	require.Equal(t, 7, p.MaxTokens)
+	require.Zero(t, *p.Sampling.Temperature, "given, if zero")
+	require.Zero(t, *p.Sampling.Seed)
+	require.InDelta(t, 0.9, *p.Sampling.TopP, 0)
+	require.InDelta(t, 0.1, *p.Sampling.MinP, 0)
+	require.Equal(t, 40, *p.Sampling.TopK)
+	require.Equal(t, []string{"a", "b,c"}, p.Stop)
+	require.Contains(t, r.err, "max_tokens after 0 tokens; 4 of 10 prompt tokens cached, prefill 12ms, first token 20ms, 42.0 tokens/s")
+}
+
+func TestGenerateTakesASystemMessage(t *testing.T) {
+	f := &fake{}
+	require.NoError(t, run(t, withAgent(f), "generate", "--system", "Be brief.", "Hi").failure)
+	require.Len(t, f.asked.Messages, 2)
+	require.Equal(t, schema.RoleSystem, f.asked.Messages[0].Role)
+}
+
+func TestGenerateFails(t *testing.T) {
+	broken := errors.New("no such model")
+	for name, f := range map[string]*fake{
+		"while loading":    {loadErr: broken},
+		"while generating": {err: broken},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := run(t, withAgent(f), "generate", "Hi")
+			require.ErrorIs(t, r.failure, broken)
+			require.Equal(t, ExitFailed, r.code)
+			require.Equal(t, 1, f.closed)
+		})
+	}
+	r := run(t, withAgent(&fake{pieces: []string{"Hel"}, reason: schema.StopCancelled}), "generate", "Hi")
+	require.Equal(t, 130, r.code, "as a shell reports an interrupt")
+	require.Equal(t, "Hel\n", r.out)
+}
+
+func TestModels(t *testing.T) {
+	h := &hub{}
+	c := Commands{Models: func(Options) (Models, error) { return h, nil }}
+	require.Contains(t, run(t, c, "models").out, "No model is installed in /models.\nImport one: harmonyd import")
+
+	h.list = []Model{
+		{ID: "a", Family: "llama", Quantization: "affine 4-bit", ContextLength: 8192, SizeBytes: 98_300_000},
+		{ID: "b/c", Family: "llama", ContextLength: 1, SizeBytes: 1},
+		{ID: "d", Problem: "config.json: no such file"},
+	}
+	r := run(t, c, "models")
+	require.Regexp(t, `a +llama +affine 4-bit +8192 +98.3 MB`, r.out)
+	require.Regexp(t, `b/c +llama +plain +1 +1 B`, r.out)
+	require.Regexp(t, `d +unusable: config.json: no such file`, r.out)
+
+	h.err = errors.New("permission denied")
+	require.ErrorIs(t, run(t, c, "models").failure, h.err)
+}
+
+func TestImport(t *testing.T) {
+	h := &hub{}
+	c := Commands{Models: func(Options) (Models, error) { return h, nil }}
+	r := run(t, c, "import", "--id", "my/model", "file.gguf")
+	require.NoError(t, r.failure)
+	require.Equal(t, [2]string{"file.gguf", "my/model"}, h.imported)
+	require.Contains(t, r.out, "Imported some-model.")
+	require.Equal(t, ExitUsage, run(t, c, "import").code)
+	h.err = errors.New("bad magic")
+	r = run(t, c, "import", "file.gguf")
+	require.ErrorIs(t, r.failure, h.err)
+	require.Empty(t, r.out)
+}
+
+func TestDoctor(t *testing.T) {
+	found := []Finding{{"MLX", OK, "0.32.2", ""}, {"BLAS", Warning, "slow", "make deps"}}
+	c := Commands{Doctor: func(context.Context, Options) []Finding { return found }}
+	r := run(t, c, "doctor")
+	require.Zero(t, r.code, "a warning is no failure")
+	require.Regexp(t, `ok +MLX +0.32.2`, r.out)
+	require.Regexp(t, `warn +BLAS +slow\n +mend: make deps`, r.out)
+	found = append(found, Finding{"models", Missing, "none", "harmonyd import FILE"})
+	require.Equal(t, ExitFailed, run(t, c, "doctor").code)
+}
+
+func TestOptionsReachTheServer(t *testing.T) {
+	var o Options
+	var s ServeOptions
+	c := Commands{Serve: func(_ context.Context, got Options, gotServe ServeOptions) error {
+		o, s = got, gotServe
+		return &ExitError{Code: 3}
+	}}
+	r := run(t, c, "--stdio", "--clientProcessId=12", "--models", "/m", "-m", "x", "--log-level", "debug", "--write-stall", "9")
+	require.Equal(t, 3, r.code)
+	require.Equal(t, ServeOptions{ClientProcessID: 12, WriteStallSeconds: 9}, s)
+	require.Equal(t, "/m", o.ModelsRoot)
+	require.Equal(t, "x", o.Model)
+
+	var log bytes.Buffer
+	NewLog(&log, o).Debug("seen")
+	require.Contains(t, log.String(), "seen")
+	run(t, c)
+	log.Reset()
+	NewLog(&log, o).Info("not seen")
+	require.Empty(t, log.String(), "warnings only, unless asked")
+}
+
+func TestModelFromTheEnvironment(t *testing.T) {
+	t.Setenv("HARMONYD_MODEL", "from/env")
+	f := &fake{}
+	require.NoError(t, run(t, withAgent(f), "generate", "Hi").failure)
+	require.Equal(t, "from/env", f.asked.Model)
+	require.NoError(t, run(t, withAgent(f), "generate", "-m", "flag", "Hi").failure)
+	require.Equal(t, "flag", f.asked.Model)
+}
+
+func TestHelpTeaches(t *testing.T) {
+	r := run(t, Commands{}, "--help")
+	for _, want := range []string{"language model", "Examples:", "harmonyd generate", "doctor", "--clientProcessId"} {
+		require.Contains(t, r.out, want)
+	}
+	for _, command := range []string{"generate", "import"} {
+		require.Contains(t, run(t, Commands{}, command, "--help").out, "Examples:")
+	}
+	require.Equal(t, "harmonyd 1.2.3\n", run(t, Commands{}, "version").out)
+	require.Equal(t, "harmonyd 1.2.3\n", run(t, Commands{}, "--version").out)
+}
+
+func TestProgressBar(t *testing.T) {
+	var screen bytes.Buffer
+	p := newProgress(&screen, true, "load")
+	p.report(1, 4)
+	p.report(4, 4)
+	p.done()
+	require.NotContains(t, screen.String(), "\n\n")
+	newProgress(&screen, true, "load").done() // nothing was reported
+}
+
+func TestBytesText(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1500: "1.5 kB", 92_871_040: "92.9 MB", 13_400_000_000: "13.4 GB"} {
+		require.Equal(t, want, bytesText(n))
+	}
+}
