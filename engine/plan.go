@@ -99,6 +99,7 @@ func (p *plan) fit(d device) error {
 }
 
 func (p *plan) bind(c nn.Checkpoint, dtype mlx.Dtype) (err error) {
+	c.Dtype = dtype
 	if p.slots, err = nn.Bind(p.model, c); err != nil {
 		return err
 	}

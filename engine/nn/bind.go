@@ -23,6 +23,8 @@ type Checkpoint struct {
 	// names this very path. It is asked only where the checkpoint has scales.
 	// Nil means that nothing is quantized.
 	Packing func(path string) (p Packing, packed, explicit bool)
+	// Dtype is that of activations. Packed weights are unpacked to it on their way.
+	Dtype mlx.Dtype
 	// Unpack asks for plain weights where the checkpoint has quantized ones.
 	Unpack bool
 	// Ignore reports tensors that the architecture does not use by design.
@@ -185,7 +187,7 @@ func (m *matrix) bind(b *binder, path string) {
 		b.want(path, "biases", &m.biases, []int{m.out, groups}, scaleTypes...)
 	}
 	if !b.Unpack {
-		m.packing = p
+		m.packing, m.dtype = p, b.Dtype
 		return
 	}
 	b.slots = append(b.slots[:first], Slot{Path: path, Leaf: "weight", Shape: []int{m.out, m.in},

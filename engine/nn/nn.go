@@ -23,9 +23,10 @@ type Packing struct {
 type matrix struct {
 	out, in        int
 	packing        Packing
-	weight         mlx.Var // plain [Out, In]; quantized [Out, In*Bits/32]
-	turned         mlx.Var // plain only: a view of weight as [In, Out]
-	scales, biases mlx.Var // quantized only: [Out, In/GroupSize]
+	dtype          mlx.Dtype // quantized only: of the unpacked weight
+	weight         mlx.Var   // plain [Out, In]; quantized [Out, In*Bits/32]
+	turned         mlx.Var   // plain only: a view of weight as [In, Out]
+	scales, biases mlx.Var   // quantized only: [Out, In/GroupSize]
 }
 
 // times is x [.., In] times the weight, turned: [.., Out].
@@ -82,7 +83,7 @@ func (e *Embedding) Forward(s *mlx.Scope, ids mlx.Array) mlx.Array {
 		biases = s.Take(e.biases.Array(), ids, 0)
 	}
 	return s.Dequantize(w, scales, biases, e.packing.GroupSize, e.packing.Bits, e.packing.Mode,
-		scales.Dtype())
+		e.dtype)
 }
 
 // Unembed maps [.., D] to a score for each row of the table, [.., V].

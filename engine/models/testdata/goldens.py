@@ -126,7 +126,10 @@ def main():
         cases = {f.name: tiny(f, prompts) for f in sorted(folder.iterdir()) if f.is_dir()}
     else:
         cases = {folder.name: large(folder, prompts)}
-    text = json.dumps({"versions": VERSIONS, "cases": cases}, separators=(",", ":"))
+    folders = {f.name: f for f in (folder.iterdir() if kind == "tiny" else [folder])}
+    types = {n: json.loads((folders[n] / "config.json").read_text())["model_type"] for n in cases}
+    out = {"versions": VERSIONS, "types": types, "cases": cases}
+    text = json.dumps(out, separators=(",", ":"))
     target.write_text(text.replace('{"prompt"', '\n{"prompt"') + "\n")
 
 
