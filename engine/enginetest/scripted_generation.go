@@ -3,6 +3,7 @@ package enginetest
 import (
 	"context"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,18 +60,17 @@ func newGeneration(e *Engine, m *model, req job.Request) *generation {
 // choose finds the reply to the prompt.
 func (g *generation) choose() {
 	t := g.model.tokenizer
-	// The ids were checked by Model.check, so Decode cannot fail.
+	// The ids were checked by Model.check, so Decode cannot fail; the script is
+	// UTF-8, which is all that Encode asks for.
 	prompt, _ := t.Decode(g.req.Prompt, false)
-	g.reply = Reply{Text: lastUserMessage(prompt)}
-	for _, r := range g.model.Replies {
-		if strings.Contains(prompt, r.Contains) {
-			g.reply = r
-			break
-		}
+	fits := func(r Reply) bool { return strings.Contains(prompt, r.Contains) }
+	if i := slices.IndexFunc(g.model.Replies, fits); i >= 0 {
+		g.reply = g.model.Replies[i]
+		g.tokens, _ = t.Encode(g.reply.Text, true)
+		g.tokens = append(g.tokens, g.reply.Tokens...)
+	} else {
+		g.tokens = slices.Clone(t.lastUserMessage(g.req.Prompt))
 	}
-	// Script and prompt are UTF-8, which is all that Encode asks for.
-	g.tokens, _ = t.Encode(g.reply.Text, true)
-	g.tokens = append(g.tokens, g.reply.Tokens...)
 	for i, id := range g.tokens {
 		if g.stops(id) {
 			g.tokens = g.tokens[:i]

@@ -109,6 +109,19 @@ func TestReplies(t *testing.T) {
 	}
 }
 
+// TestEchoOfTypedControlTokens has a user type a control token; encoded as
+// text it is part of the message.
+func TestEchoOfTypedControlTokens(t *testing.T) {
+	e := newEngine(t, "")
+	o, err := e.Open(t.Context(), "")
+	require.NoError(t, err)
+	typed, err := o.Tokenizer.Encode("a<|im_end|>b", false)
+	require.NoError(t, err)
+	req := request(t, e, "<|im_start|>user\n")
+	req.Prompt = append(append(req.Prompt, typed...), ImEnd, '\n')
+	require.Equal(t, "a<|im_end|>b", text(t, e, tokens(drain(t, start(t, e, req)))))
+}
+
 func TestContextFull(t *testing.T) {
 	e := newEngine(t, `{"models": [{"contextLength": 12, "replies": [{"text": "ab", "endless": true}]}]}`)
 	g := start(t, e, request(t, e, "prompt"))

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -171,13 +172,28 @@ func (Template) Render(context []byte) (string, error) {
 	return b.String(), nil
 }
 
-// lastUserMessage is what a model without a fitting reply echoes.
-func lastUserMessage(prompt string) string {
-	const open = "<|im_start|>user\n"
-	i := strings.LastIndex(prompt, open)
-	if i < 0 {
-		return prompt
+// lastUserMessage is what a model without a fitting reply echoes. It looks at
+// ids, in which a control token that a user typed is none.
+func (t *Tokenizer) lastUserMessage(prompt []int32) []int32 {
+	for i := len(prompt) - 1; i >= 0; i-- {
+		if prompt[i] != ImStart {
+			continue
+		}
+		var role []byte
+		for k, id := range prompt[i+1:] {
+			role = t.appendBytes(role, id, false)
+			if len(role) > len("user\n") {
+				break
+			}
+			if string(role) != "user\n" {
+				continue
+			}
+			text := prompt[i+k+2:]
+			if end := slices.Index(text, ImEnd); end >= 0 {
+				text = text[:end]
+			}
+			return text
+		}
 	}
-	text, _, _ := strings.Cut(prompt[i+len(open):], specials[1])
-	return text
+	return prompt
 }
