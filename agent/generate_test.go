@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"strings"
 	"sync"
@@ -430,4 +431,20 @@ func TestToolsGoToTheToolbox(t *testing.T) {
 	list, err := a.ListTools(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, reg.Revision, list.Revision)
+}
+
+// TestLog has one record for each generation, and none of its text.
+func TestLog(t *testing.T) {
+	var out strings.Builder
+	log := slog.New(slog.NewTextHandler(&out, nil))
+	a := New(newScripted(t, `{"models": [{"replies": [{"contains": "bad", "text": "secret", "failAt": 2, "fail": "lost"}, {"text": "secret"}]}]}`), noTools{}, Options{Log: log})
+	generate(t, a, raw("hidden"))
+	_, err := a.Generate(t.Context(), raw("bad hidden"), &recorder{})
+	require.Error(t, err)
+	require.Equal(t, 2, strings.Count(out.String(), "\n"), out.String())
+	require.Contains(t, out.String(), "stopReason=end_turn")
+	require.Contains(t, out.String(), `level=WARN msg="generation failed" id=g model=scripted promptTokens=10 cachedTokens=0 completionTokens=2`)
+	require.Contains(t, out.String(), "lost")
+	require.NotContains(t, out.String(), "secret")
+	require.NotContains(t, out.String(), "hidden")
 }

@@ -60,11 +60,7 @@ func (a *Agent) Generate(ctx context.Context, p schema.GenerateParams, s Sink) (
 		reason, err = schema.StopCancelled, nil
 	}
 	t.status(schema.GenerateStatus{State: schema.StateDone})
-	a.log.LogAttrs(ctx, slog.LevelInfo, "generation",
-		slog.String("id", p.GenerationID), slog.String("model", t.model), slog.String("reason", string(reason)),
-		slog.Int("promptTokens", usage.PromptTokens), slog.Int("cachedTokens", usage.CachedTokens),
-		slog.Int("completionTokens", usage.CompletionTokens), slog.Float64("ttftMs", usage.TTFTMS),
-		slog.Float64("tokensPerSecond", usage.TokensPerSecond), slog.Any("error", err))
+	t.log(ctx, reason, usage, err)
 	message := schema.Message{Role: schema.RoleAssistant, Content: schema.TextContent(string(t.text))}
 	if err != nil {
 		return schema.GenerateResult{}, partial(wireError(ctx, err), t.tokens, message, usage)
@@ -80,6 +76,24 @@ func (a *Agent) Generate(ctx context.Context, p schema.GenerateParams, s Sink) (
 		r.StopSequence = p.Stop[t.stopped]
 	}
 	return r, nil
+}
+
+// log writes the one record of a turn.
+func (t *turn) log(ctx context.Context, reason schema.StopReason, u schema.Usage, err error) {
+	attrs := []slog.Attr{
+		slog.String("id", t.params.GenerationID),
+		slog.String("model", t.model),
+		slog.Int("promptTokens", u.PromptTokens),
+		slog.Int("cachedTokens", u.CachedTokens),
+		slog.Int("completionTokens", u.CompletionTokens),
+		slog.Float64("ttftMs", u.TTFTMS),
+		slog.Float64("tokensPerSecond", u.TokensPerSecond),
+	}
+	if err != nil {
+		t.agent.log.LogAttrs(ctx, slog.LevelWarn, "generation failed", append(attrs, slog.Any("error", err))...)
+		return
+	}
+	t.agent.log.LogAttrs(ctx, slog.LevelInfo, "generation", append(attrs, slog.String("stopReason", string(reason)))...)
 }
 
 // partial adds what was generated to an error, where something was.
