@@ -24,8 +24,10 @@ import (
 //	sleep:MS    wait; a cancellation ends the wait and the generation
 //	load, prefill:N, decode   report a state
 //	block       wait until cancelled
+//	abort       wait until cancelled, and return the context's error
 //	gate        wait for Agent.Gate
-//	fail, crash, panic        a described error, an unknown one, a panic
+//	fail:KIND   an error of that kind
+//	crash, panic              an error that nobody described, a panic
 //	partial     an error that carries what was generated
 //	stop        end as a stop sequence does
 //
@@ -206,7 +208,10 @@ func (g *generating) do(a *Agent, word string) error {
 			g.cancelled()
 		}
 	case "fail":
-		return fmt.Errorf("generate: %w", schema.ContextOverflowed(2000, 1000))
+		if schema.Kind(arg) == schema.KindContextOverflow {
+			return fmt.Errorf("generate: %w", schema.ContextOverflowed(2000, 1000))
+		}
+		return fmt.Errorf("generate: %w", schema.Errorf(schema.Kind(arg), "planted"))
 	case "partial":
 		return schema.EngineFailed("planted", &schema.Partial{Message: g.result().Message, Usage: g.result().Usage})
 	case "crash":

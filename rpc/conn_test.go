@@ -1,0 +1,372 @@
+package rpc_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"harmonyd/rpc"
+	"harmonyd/rpc/rpctest"
+	"harmonyd/schema"
+)
+
+// start serves an agent to a client that is past initialize.
+func start(t *testing.T, agent rpc.Agent) *rpctest.Client {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	c := rpctest.Start(ctx, agent, rpc.Options{})
+	t.Cleanup(func() {
+		cancel()
+		c.Wait()
+	})
+	c.Headers = true
+	_, err := c.Initialize()
+	require.NoError(t, err)
+	return c
+}
+
+// TestGenerateAndCancelInOneWrite: the cancel always finds its generation, by
+// each of its ways.
+func TestGenerateAndCancelInOneWrite(t *testing.T) {
+	agent := &rpctest.Agent{}
+	c := start(t, agent)
+	for i := range 1000 {
+		generate := fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"generate","params":{"generationId":"g%d","prompt":"block repeat:1000"}}`, i, i)
+		cancel := []string{
+			fmt.Sprintf(`{"jsonrpc":"2.0","method":"cancel","params":{"generationId":"g%d"}}`, i),
+			fmt.Sprintf(`{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":%d}}`, i),
+			`{"jsonrpc":"2.0","method":"cancel","params":{"all":true}}`,
+		}[i%3]
+		require.NoError(t, c.Send(generate, cancel))
+		for {
+			m, err := c.Receive()
+			require.NoError(t, err)
+			if m.ID == nil {
+				require.Equal(t, "generate/status", m.Method)
+				continue
+			}
+			require.Equal(t, fmt.Sprint(i), string(m.ID))
+			require.Nil(t, m.Error)
+			var r schema.GenerateResult
+			require.NoError(t, json.Unmarshal(m.Result, &r))
+			require.Equal(t, schema.StopCancelled, r.StopReason)
+			break
+		}
+	}
+	require.Zero(t, agent.Running())
+}
+
+// TestOneReplyPerID runs requests of all sorts, cancelled by all ways at all
+// times, also twice and too late: each has one answer, and its last
+// notification comes before it.
+func TestOneReplyPerID(t *testing.T) {
+	const requests = 200
+	for seed := range uint64(30) {
+		synctest.Test(t, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 0))
+			c := start(t, &rpctest.Agent{Pace: time.Microsecond})
+			for i := range requests {
+				script := []string{"say:a", "block", "repeat:20", "sleep:1 say:b", "panic", "fail:request_failed", "abort", "crash"}[random.IntN(8)]
+				body := fmt.Sprintf(`{"jsonrpc":"2.0","id":"%d","method":"generate","params":{"generationId":"g%d","prompt":"%s"}}`, i, i, script)
+				if random.IntN(4) == 0 {
+					body = fmt.Sprintf(`{"jsonrpc":"2.0","id":"%d","method":"tokens/count","params":{"text":"block"}}`, i)
+				}
+				require.NoError(t, c.Send(body))
+				for range 1 + random.IntN(3) {
+					n := max(0, i-random.IntN(4))
+					require.NoError(t, c.Send([]string{
+						fmt.Sprintf(`{"jsonrpc":"2.0","method":"cancel","params":{"generationId":"g%d"}}`, n),
+						fmt.Sprintf(`{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":"%d"}}`, n),
+					}[random.IntN(2)]))
+				}
+				if random.IntN(3) == 0 {
+					time.Sleep(time.Duration(random.IntN(30)) * time.Microsecond)
+				}
+			}
+			// Whatever was not cancelled and blocks.
+			for i := range requests {
+				require.NoError(t, c.Send(fmt.Sprintf(`{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":"%d"}}`, i)))
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+			answers := map[string]int{}
+			for _, m := range c.Received() {
+				var note struct{ GenerationID string }
+				switch {
+				case m.ID != nil:
+					answers[string(m.ID)]++
+				case json.Unmarshal(m.Params, &note) == nil && note.GenerationID != "":
+					id := `"` + strings.TrimPrefix(note.GenerationID, "g") + `"`
+					require.Zero(t, answers[id], "a notification after the answer: %s", m.Raw)
+				}
+			}
+			require.Len(t, answers, requests)
+			for id, n := range answers {
+				require.Equal(t, 1, n, id)
+			}
+		})
+	}
+}
+
+// TestInFlightLimit: 512 requests at a limit of 256. Half are refused at once;
+// a request costs two goroutines at most; nothing is left afterwards.
+func TestInFlightLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := start(t, &rpctest.Agent{})
+		synctest.Wait()
+		before := runtime.NumGoroutine()
+		for i := range 512 {
+			require.NoError(t, c.Send(fmt.Sprintf(`{"jsonrpc":"2.0","id":"r%d","method":"tokens/count","params":{"text":"block"}}`, i)))
+		}
+		synctest.Wait()
+		refused := c.Received()
+		require.Len(t, refused, 256)
+		for i, m := range refused {
+			require.Equal(t, fmt.Sprintf(`"r%d"`, 256+i), string(m.ID))
+			require.Equal(t, schema.KindOverloaded, m.Error.Data.Kind)
+			require.True(t, m.Error.Data.Retryable)
+			require.Positive(t, m.Error.Data.RetryAfterMS)
+		}
+		require.LessOrEqual(t, runtime.NumGoroutine()-before, 2*256)
+		// What is done at once is not subject to the limit.
+		var cancelled schema.CancelResult
+		require.NoError(t, c.Call("cancel", map[string]any{"all": true}, &cancelled, nil))
+		require.False(t, cancelled.Cancelled)
+		for i := range 256 {
+			require.NoError(t, c.Notify("$/cancelRequest", map[string]any{"id": fmt.Sprintf("r%d", i)}))
+		}
+		synctest.Wait()
+		require.Len(t, c.Received(), 256)
+		require.Equal(t, before, runtime.NumGoroutine())
+		require.NoError(t, c.Call("tokens/count", map[string]any{"text": "a"}, nil, nil))
+	})
+}
+
+// TestGenerationQueueLimit: 64 generations at a queue of 32.
+func TestGenerationQueueLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		agent := &rpctest.Agent{Gate: make(chan struct{})}
+		c := start(t, agent)
+		send := func(n int) (refused int) {
+			for range n {
+				_, err := c.Request("generate", map[string]any{"prompt": "gate decode block", "stream": false})
+				require.NoError(t, err)
+			}
+			synctest.Wait()
+			for _, m := range c.Received() {
+				require.Equal(t, schema.KindOverloaded, m.Error.Data.Kind)
+				refused++
+			}
+			return refused
+		}
+		require.Equal(t, 32, send(64))
+		for range 5 { // start
+			agent.Gate <- struct{}{}
+		}
+		synctest.Wait()
+		require.Equal(t, 3, send(8), "those that run make room")
+		require.Equal(t, 37, agent.Running())
+	})
+}
+
+// TestPanics: a thousand panics, a thousand answers, and the server serves on.
+func TestPanics(t *testing.T) {
+	c := start(t, &rpctest.Agent{})
+	ids := map[string]bool{}
+	for range 1000 {
+		err := c.Call("generate", map[string]any{"prompt": "say:x panic"}, nil, nil)
+		var e *schema.Error
+		require.ErrorAs(t, err, &e)
+		require.Equal(t, schema.KindInternal, e.Data.Kind)
+		ids[e.Data.ErrorID] = true
+	}
+	require.Len(t, ids, 1000, "each can be found in the log")
+	require.NoError(t, c.Call("tokens/count", map[string]any{"text": "a"}, nil, nil))
+}
+
+// panicAgent panics where the reader's goroutine calls it.
+type panicAgent struct{ rpctest.Agent }
+
+func (*panicAgent) RegisterTools(context.Context, schema.ToolRegisterParams) (schema.ToolRegisterResult, error) {
+	panic("planted")
+}
+
+// TestPanicOnReader: not even what runs on the reader's goroutine ends it.
+func TestPanicOnReader(t *testing.T) {
+	c := start(t, &panicAgent{})
+	var e *schema.Error
+	require.ErrorAs(t, c.Call("tool-register", map[string]any{"tools": []any{}}, nil, nil), &e)
+	require.Equal(t, schema.KindInternal, e.Data.Kind)
+	require.NoError(t, c.Call("tools/list", nil, nil, nil))
+}
+
+// bigAgent answers with much.
+type bigAgent struct{ rpctest.Agent }
+
+func (*bigAgent) RegisterTools(context.Context, schema.ToolRegisterParams) (schema.ToolRegisterResult, error) {
+	return schema.ToolRegisterResult{Registered: []schema.RegisteredTool{{Name: strings.Repeat("x", 64<<10)}}}, nil
+}
+
+func (*bigAgent) ListTools(context.Context) (schema.ToolsListResult, error) {
+	return schema.ToolsListResult{Tools: []schema.ToolInfo{{Digest: strings.Repeat("x", 1<<20)}}}, nil
+}
+
+// unread is a client that reads only when it is told to.
+type unread struct {
+	in  *io.PipeWriter
+	out *io.PipeReader
+	end func()
+}
+
+func startUnread(t *testing.T, agent rpc.Agent) unread {
+	ctx, cancel := context.WithCancel(context.Background())
+	in, toServer := io.Pipe()
+	fromServer, out := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		rpc.Serve(ctx, in, out, agent, rpc.Options{})
+	}()
+	u := unread{toServer, fromServer, sync.OnceFunc(func() {
+		cancel()
+		_ = fromServer.Close()
+		<-done
+	})}
+	u.send(t, `{"jsonrpc":"2.0","id":"init","method":"initialize"}`)
+	return u
+}
+
+func (u unread) send(t *testing.T, body string) {
+	_, err := io.WriteString(u.in, body+"\n")
+	require.NoError(t, err)
+}
+
+// read reads for a while and returns the ids of what was answered, by kind of
+// error or "" for none.
+func (u unread) read(kinds map[string]map[string]bool) {
+	d := json.NewDecoder(u.out)
+	for {
+		var m rpctest.Message
+		if d.Decode(&m) != nil {
+			return
+		}
+		if m.ID == nil {
+			continue
+		}
+		kind := ""
+		if m.Error != nil {
+			kind = string(m.Error.Data.Kind)
+		}
+		if kinds[kind] == nil {
+			kinds[kind] = map[string]bool{}
+		}
+		kinds[kind][string(m.ID)] = true
+	}
+}
+
+// TestClientThatDoesNotRead: requests are served until 16 MiB of answers wait,
+// then refused; cancel works all the time; the client that reads again has one
+// answer for each id.
+func TestClientThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		agent := &bigAgent{}
+		u := startUnread(t, agent)
+		defer u.end()
+		u.send(t, `{"jsonrpc":"2.0","id":"gen","method":"generate","params":{"generationId":"g","prompt":"repeat:1000 block"}}`)
+		for i := range 100 {
+			u.send(t, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/list"}`, i))
+			synctest.Wait()
+		}
+		require.Equal(t, 1, agent.Running())
+		u.send(t, `{"jsonrpc":"2.0","id":"cancel","method":"cancel","params":{"generationId":"g"}}`)
+		synctest.Wait()
+		require.Zero(t, agent.Running(), "cancelled though nobody reads")
+
+		kinds := map[string]map[string]bool{}
+		go u.read(kinds)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		served, refused := kinds[""], kinds[string(schema.KindOverloaded)]
+		require.Len(t, kinds, 2)
+		require.Equal(t, 103, len(served)+len(refused))
+		require.InDelta(t, 17+3, len(served), 1, "16 MiB of answers of 1 MiB, the one in the pipe, and three small ones")
+
+		u.send(t, `{"jsonrpc":"2.0","id":"again","method":"tools/list"}`)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.True(t, kinds[""][`"again"`], "what was read makes room")
+	})
+}
+
+// TestClientThatOnlyWrites: answers that are given at once have no limit of
+// their own, so reading pauses at 32 MiB of them. Nothing is lost.
+func TestClientThatOnlyWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := startUnread(t, &bigAgent{})
+		defer u.end()
+		sent := 0
+		go func() {
+			for ; sent < 600; sent++ {
+				u.send(t, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tool-register","params":{"tools":[]}}`, sent))
+			}
+		}()
+		synctest.Wait()
+		require.InDelta(t, 512, sent, 10, "32 MiB of answers of 64 KiB")
+		kinds := map[string]map[string]bool{}
+		go u.read(kinds)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, 600, sent)
+		require.Len(t, kinds[""], 601)
+	})
+}
+
+// FuzzServe sends garbage in sound frames: the connection stays up, and each
+// answer that can be told apart comes once.
+func FuzzServe(f *testing.F) {
+	for _, seed := range []string{
+		`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, `{"jsonrpc":"2.0","id":-1,"method":"generate","params":{"prompt":"say:a"}}`,
+		`[{}]`, `{"id":null}`, `{"jsonrpc":"2.0","id":1,"method":"cancel","params":{"all":true}}`, `{`, `"x"`, `{"a":1,"a":2}`,
+		`{"jsonrpc":"2.0","id":"x","method":"tool-register","params":{"tools":[{"name":"a","inputSchema":{}}]}}`,
+		`{"jsonrpc":"2.0","id":"é","method":"tokens/count","params":{"messages":[{"role":"user","content":[{"type":"text","text":"a b"}]}]}}`,
+		`{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":1}}`, `{"jsonrpc":"2.0","id":2,"result":{}}`,
+	} {
+		f.Add(seed, true)
+		f.Add(strings.ReplaceAll(seed, "2.0", "1"), false)
+	}
+	f.Fuzz(func(t *testing.T, body string, headers bool) {
+		if !headers && strings.ContainsAny(body, "\n") || strings.Contains(body, "exit") ||
+			strings.Contains(body, "shutdown") || strings.Contains(body, `\u`) || strings.Contains(body, "block") {
+			return // ends the connection, or is several messages
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		c := rpctest.Start(ctx, &rpctest.Agent{}, rpc.Options{})
+		defer func() {
+			cancel()
+			c.Wait()
+		}()
+		c.Headers = headers
+		require.NoError(t, c.Send(`{"jsonrpc":"2.0","id":"first","method":"initialize"}`, body, `{"jsonrpc":"2.0","id":"last","method":"tools/list"}`))
+		answers := map[string]int{}
+		for answers[`"last"`] == 0 {
+			m, err := c.Receive()
+			require.NoError(t, err)
+			if m.ID != nil {
+				answers[string(m.ID)]++
+			}
+		}
+		for id, n := range answers {
+			require.True(t, n == 1 || id == "null", "%d answers for %s", n, id)
+		}
+	})
+}

@@ -1,0 +1,49 @@
+package rpc
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"harmonyd/schema"
+)
+
+// TestTranscriptsShowEverything: no method, notification or error is served
+// that no transcript shows.
+func TestTranscriptsShowEverything(t *testing.T) {
+	var all strings.Builder
+	for _, pattern := range []string{"testdata/*.txtar", "testdata/bad/*.txtar"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			require.NoError(t, err)
+			all.Write(data)
+		}
+	}
+	shown := func(member, value string) {
+		require.Contains(t, all.String(), `"`+member+`":"`+value+`"`)
+	}
+	for i := range methods {
+		shown("method", methods[i].name)
+	}
+	for i := range notifications {
+		shown("method", notifications[i].name)
+	}
+	for i := range schema.ErrorCodes {
+		shown("kind", string(schema.ErrorCodes[i].Kind))
+	}
+}
+
+// TestMethodRows: the tables hold together.
+func TestMethodRows(t *testing.T) {
+	require.Len(t, byName, len(methods), "names are unique")
+	for _, m := range methods {
+		require.NotEmpty(t, m.doc, m.name)
+		require.NotNil(t, m.params, m.name)
+		require.False(t, m.kind == notify && !m.inline, "%s: notifications keep their order", m.name)
+	}
+}
