@@ -16,7 +16,8 @@ type memFolder struct {
 	turns int
 	fail  int
 	how   fault
-	open  int // files open now
+	open  int  // files open now
+	hit   bool // the turn was a read of at least one byte
 }
 
 type fault int
@@ -55,6 +56,7 @@ type memFile struct {
 
 func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
 	if f.folder.turn() {
+		f.folder.hit = len(p) > 0
 		switch f.folder.how {
 		case short:
 			p = p[:len(p)/2]

@@ -29,7 +29,7 @@ func importGGUF(ctx context.Context, folder Folder, name, dest string, shardByte
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, g.Close()) }()
+	defer func() { _ = g.Close() }() // was only read from
 	if _, err := os.Lstat(dest); !errors.Is(err, fs.ErrNotExist) {
 		if err == nil {
 			err = fs.ErrExist

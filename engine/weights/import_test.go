@@ -1,8 +1,6 @@
 package weights
 
 import (
-	"bytes"
-	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -11,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -372,139 +369,4 @@ func patchScale(f *ggufFile, m tinyLlama) {
 		}
 		at += (len(x.data) + 31) / 32 * 32
 	}
-}
-
-func TestImportNeedsAFreeDestination(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "m.gguf")
-	require.NoError(t, os.WriteFile(path, tinyLlama{}.file().bytes(), 0o644))
-	require.ErrorIs(t, ImportGGUF(t.Context(), path, dir, nil), os.ErrExist)
-	require.ErrorContains(t, ImportGGUF(t.Context(), path, filepath.Join(path, "x", "y"), nil), "not a directory")
-	require.ErrorIs(t, ImportGGUF(t.Context(), path+"x", filepath.Join(dir, "d"), nil), os.ErrNotExist)
-
-	// Another import that is faster wins; this one leaves its folder alone.
-	dest := filepath.Join(dir, "models", "d")
-	err := ImportGGUF(t.Context(), path, dest, func(done, total int64, _ string) {
-		if done == total {
-			require.NoError(t, os.MkdirAll(filepath.Join(dest, "theirs"), 0o755))
-		}
-	})
-	require.ErrorIs(t, err, os.ErrExist)
-	entries, err := os.ReadDir(filepath.Dir(dest))
-	require.NoError(t, err)
-	require.Len(t, entries, 1)
-}
-
-func TestImportReportsProgress(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "m.gguf")
-	require.NoError(t, os.WriteFile(path, tinyLlama{}.file().bytes(), 0o644))
-	var last, all int64
-	names := map[string]bool{}
-	require.NoError(t, ImportGGUF(t.Context(), path, filepath.Join(dir, "d"), func(done, total int64, what string) {
-		require.Greater(t, done, last)
-		last, all, names[what] = done, total, true
-	}))
-	require.Equal(t, all, last)
-	m, err := Open(filepath.Join(dir, "d"))
-	require.NoError(t, err)
-	require.Equal(t, all, m.Bytes())
-	require.Len(t, names, len(m.Tensors))
-	require.NoError(t, m.Close())
-}
-
-func TestCancelledImportLeavesNothing(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "m.gguf")
-	require.NoError(t, os.WriteFile(path, tinyLlama{}.file().bytes(), 0o644))
-	for stop := range 4 {
-		ctx, cancel := context.WithCancel(t.Context())
-		calls := 0
-		dest := filepath.Join(dir, "models", "d")
-		if stop == 0 {
-			cancel()
-		}
-		err := ImportGGUF(ctx, path, dest, func(int64, int64, string) {
-			if calls++; calls == stop {
-				cancel()
-			}
-		})
-		require.ErrorIs(t, err, context.Canceled)
-		require.Equal(t, stop, calls)
-		requireNothingAt(t, dest)
-		cancel()
-	}
-}
-
-func TestEveryFaultWhileImporting(t *testing.T) {
-	model := tinyLlama{kinds: map[string]uint32{"blk.0.attn_v.weight": 2}, freqs: llama3Factors(10000, 8)}
-	files := map[string][]byte{"m.gguf": model.file().bytes()}
-	run := func(folder *memFolder) error {
-		dest := filepath.Join(t.TempDir(), "models", "d")
-		err := importGGUF(t.Context(), folder, "m.gguf", dest, 1<<30, nil)
-		require.Zero(t, folder.open)
-		// A file that does not close has been read all the same.
-		if err != nil && folder.fail != folder.turns {
-			requireNothingAt(t, dest)
-		}
-		return err
-	}
-	healthy := &memFolder{files: files}
-	require.NoError(t, run(healthy))
-	require.Greater(t, healthy.turns, 30)
-	for fail := 1; fail <= healthy.turns; fail++ {
-		for _, how := range []fault{failing, short, truncated} {
-			folder := &memFolder{files: files, fail: fail, how: how}
-			err := run(folder)
-			if how != failing && err == nil {
-				continue // the turn was not a read
-			}
-			require.Error(t, err, "call %d", fail)
-			require.ErrorContains(t, err, "m.gguf")
-		}
-	}
-}
-
-func TestImportMeetsDiskErrors(t *testing.T) {
-	dir := t.TempDir()
-	f := tinyLlama{}.file()
-	folder := &memFolder{files: map[string][]byte{"m.gguf": f.bytes()}}
-	run := func(dest string, progress func(int64, int64, string)) error {
-		return importGGUF(t.Context(), folder, "m.gguf", dest, 20_000, progress)
-	}
-	require.NoError(t, os.Symlink(filepath.Join(dir, "nowhere"), filepath.Join(dir, "link")))
-	require.ErrorIs(t, run(filepath.Join(dir, "link", "d"), nil), os.ErrExist)
-	require.ErrorIs(t, run(filepath.Join(dir, strings.Repeat("d", 250)), nil), syscall.ENAMETOOLONG)
-	g, err := OpenGGUFIn(folder, "m.gguf")
-	require.NoError(t, err)
-	imp, err := newImporter(t.Context(), g, nil)
-	require.NoError(t, err)
-	n := len(splitShards(imp.groups, 20_000))
-	require.Greater(t, n, 1)
-	for _, file := range []string{fmt.Sprintf("model-%05d-of-%05d.safetensors", n, n), indexFile} {
-		dest := filepath.Join(dir, "models", "d")
-		err := run(dest, func(int64, int64, string) {
-			temp, err := filepath.Glob(filepath.Join(dir, "models", ImportPrefix+"*"))
-			require.NoError(t, err)
-			require.Len(t, temp, 1)
-			require.NoError(t, os.WriteFile(filepath.Join(temp[0], file), nil, 0o644))
-		})
-		require.ErrorIs(t, err, os.ErrExist)
-		require.ErrorContains(t, err, file)
-		requireNothingAt(t, dest)
-	}
-	require.ErrorIs(t, imp.writeFolder(filepath.Join(dir, "nowhere"), 1), os.ErrNotExist)
-	require.ErrorIs(t, syncFolder(filepath.Join(dir, "nowhere")), os.ErrNotExist)
-	room := full(3)
-	require.ErrorIs(t, imp.write(&imp.groups[0][0], &room), syscall.ENOSPC)
-
-	// A norm that was exact in 16 bits when it was looked at and no longer is.
-	file := g.file.(*memFile)
-	file.data = bytes.Clone(file.data)
-	norm := imp.groups[1][0]
-	require.Equal(t, narrowed, norm.part)
-	copy(file.data[norm.tensor.Offset:], f32(1e-30))
-	require.EqualError(t, imp.write(&norm, &room),
-		`m.gguf: tensor "blk.0.attn_norm.weight": rows from 0: the file changed while it was being read`)
-	require.NoError(t, g.Close())
 }
