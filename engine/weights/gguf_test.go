@@ -47,7 +47,9 @@ func cut(name, want string, n int) malformedGGUF {
 	return malformedGGUF{name, validGGUF().bytes()[:n], want}
 }
 
-func malformedGGUFs() []malformedGGUF {
+func malformedGGUFs() []malformedGGUF { return append(malformedKeys(), malformedInfos()...) }
+
+func malformedKeys() []malformedGGUF {
 	valid := validGGUF().bytes()
 	keysOnly := validGGUF()
 	keysOnly.nTensors = uint64(0)
@@ -104,7 +106,12 @@ func malformedGGUFs() []malformedGGUF {
 		brokenKey("alignment is 0", `key "general.alignment": is 0, want a power of two from 8 to 1048576`, number("general.alignment", 0)),
 		brokenKey("alignment is 24", `key "general.alignment": is 24, want a power of two from 8 to 1048576`, number("general.alignment", 24)),
 		brokenKey("alignment is huge", `key "general.alignment": is 2097152, want a power of two from 8 to 1048576`, number("general.alignment", 1<<21)),
+	}
+}
 
+func malformedInfos() []malformedGGUF {
+	big := strings.Repeat("k", maxGGUFKey+1)
+	return []malformedGGUF{
 		broken("no infos", `tensor 0: needs 8 bytes at offset 102, the file has 0 left`, func(f *ggufFile) {
 			f.nTensors, f.infos, f.data, f.alignment = uint64(2), nil, nil, 1
 			f.keys[1] = text("long enough for the count", "")

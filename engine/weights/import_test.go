@@ -282,7 +282,8 @@ func TestImportedRopeScaling(t *testing.T) {
 	}
 }
 
-func TestImportRefuses(t *testing.T) {
+// refusals are models that cannot be imported, by the error they give.
+func refusals() map[string]tinyLlama {
 	with := func(extra ...[]byte) tinyLlama { return tinyLlama{extra: extra} }
 	without := func(name string) tinyLlama { return with(str(name)) }
 	number64 := func(name string, n uint64) []byte { return key(name, ggufUint64, u64(n)) }
@@ -293,7 +294,7 @@ func TestImportRefuses(t *testing.T) {
 	}
 	factors := llama3Factors(1e6, 8)
 	factors[7] = 1.5
-	cases := map[string]tinyLlama{
+	return map[string]tinyLlama{
 		`key "general.architecture": is missing`:                                                      without("general.architecture"),
 		`key "general.architecture": is a bool, want a string`:                                        with(key("general.architecture", ggufBool, []byte{1})),
 		`key "general.architecture": "mamba" is not supported (llama)`:                                with(text("general.architecture", "mamba")),
@@ -341,7 +342,10 @@ func TestImportRefuses(t *testing.T) {
 		`tensor "blk.0.attn_v.weight": rows from 0: block 0: scale +Inf with minimum 1 is not finite`: large(3, 0x7c00),
 		`tensor "output_norm.weight": is a vector of type Q8_0`:                                       {kinds: map[string]uint32{"output_norm.weight": 8}},
 	}
-	for want, model := range cases {
+}
+
+func TestImportRefuses(t *testing.T) {
+	for want, model := range refusals() {
 		t.Run(want, func(t *testing.T) {
 			f := model.file()
 			if strings.Contains(want, "rows from") { // put the scale where the data are

@@ -55,7 +55,9 @@ func numbered(n int, format string) string {
 
 const good = `"dtype":"I8","shape":[4],"data_offsets":[0,4]`
 
-func malformedFiles() []malformed {
+func malformedFiles() []malformed { return append(malformedHeaders(), malformedEntries()...) }
+
+func malformedHeaders() []malformed {
 	long := strings.Repeat("n", maxNameBytes+1)
 	return []malformed{
 		one("empty", nil, `is 0 bytes, too short for a safetensors file`),
@@ -100,7 +102,11 @@ func malformedFiles() []malformed {
 		one("metadata key twice", safetensors(`{"__metadata__":{"k":"v","k":"v"}}`, 0), `__metadata__: key "k" appears twice`),
 		one("metadata value is a number", safetensors(`{"__metadata__":{"k":1}}`, 0), `__metadata__: value of key "k" is not a string`),
 		one("metadata value is cut", safetensors(`{"__metadata__":{"k":"`, 0), `__metadata__: byte 22: end of JSON in a string`),
+	}
+}
 
+func malformedEntries() []malformed {
+	return []malformed{
 		entry("entry is null", `null`, `entry: byte 5: found 'n', want '{'`),
 		entry("entry is a list", `["I8",[4],[0,4]]`, `entry: byte 5: found '[', want '{'`),
 		entry("no dtype", `{"shape":[4],"data_offsets":[0,4]}`, `dtype: is missing`),

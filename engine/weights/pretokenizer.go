@@ -65,7 +65,8 @@ var preTokenizers = map[string]preTokenizer{
 	"deepseek-v3":    preDeepSeek3,
 	"hunyuan-dense":  preDeepSeek3,
 	"deepseek-coder": {split: []string{`[\r\n]`, `\s?\p{L}+`, `\s?\p{P}+`, splitCJK, `\p{N}`}},
-	"deepseek-llm":   {split: []string{`[\r\n]`, `\s?` + cased + `+`, `\s?[!-/:-~！-／：-～‘-‟　-。]+`, `\s+$`, splitCJK, `\p{N}+`}},
+	"deepseek-llm": {split: []string{`[\r\n]`, `\s?` + cased + `+`,
+		`\s?[!-/:-~！-／：-～‘-‟　-。]+`, `\s+$`, splitCJK, `\p{N}+`}},
 }
 
 // cased is the class of cased letters as DeepSeek LLM's tokenizer lists them.
