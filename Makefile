@@ -42,7 +42,7 @@ test: deps ## everything that CI checks
 	@for phase in format vet pure race engine native fuzz; do \
 	  start=$$SECONDS; \
 	  echo "== $$phase"; \
-	  $(MAKE) "test-$$phase"; \
+	  $(MAKE) "test-$$phase" || exit; \
 	  echo "== $$phase: $$((SECONDS - start)) s"; \
 	done
 
@@ -86,7 +86,7 @@ fuzz: deps ## run every fuzz target for FUZZTIME (60s) each
 	while IFS=: read -r file func; do \
 	  name=$${func#func }; \
 	  echo "fuzz: ./$$(dirname "$$file") $$name"; \
-	  go test -run '^$$' -fuzz "^$$name\$$" -fuzztime '$(FUZZTIME)' "./$$(dirname "$$file")" </dev/null; \
+	  go test -run '^$$' -fuzz "^$$name\$$" -fuzztime '$(FUZZTIME)' "./$$(dirname "$$file")" </dev/null || exit; \
 	done
 
 .PHONY: bench
