@@ -65,7 +65,7 @@ func openAgent(o terminal.Options, log *slog.Logger) (*agent.Agent, func(), erro
 	if err != nil {
 		return nil, nil, err
 	}
-	return agent.New(eng, tools.NewRegistry(), agent.Options{}), closeEngine, nil
+	return agent.New(eng, tools.NewRegistry(), agent.Options{Log: log}), closeEngine, nil
 }
 
 // serve runs the stdio server until its client is gone. The engine ends with

@@ -24,6 +24,7 @@ type turn struct {
 
 	model  string // its id, once it is known
 	prompt int    // tokens
+	cached int    // of those, the ones that needed no work; -1 until it is known
 	stream TokenStream
 	stops  *stopStrings
 	step   []byte // what the last token completed
@@ -51,7 +52,7 @@ func (a *Agent) Generate(ctx context.Context, p schema.GenerateParams, s Sink) (
 	if err := checkGenerate(&p); err != nil {
 		return schema.GenerateResult{}, err
 	}
-	t := &turn{agent: a, params: &p, sink: s, stopped: -1, start: time.Now(), stops: newStopStrings(p.Stop)}
+	t := &turn{agent: a, params: &p, sink: s, cached: -1, stopped: -1, start: time.Now(), stops: newStopStrings(p.Stop)}
 	t.status(schema.GenerateStatus{State: schema.StateQueued})
 	reason, res, err := t.run(ctx)
 	usage := t.usage(res)
@@ -218,10 +219,13 @@ func (t *turn) event(ctx context.Context, ev job.Event, g Generation) {
 			t.status(schema.GenerateStatus{State: schema.StateLoading, LoadedShare: share})
 		}
 	case job.Prefill:
-		t.prefill(ev)
+		if t.cached < 0 {
+			t.cached = int(ev.Done)
+		}
+		t.prefilled(schema.StatePrefill, int(ev.Done))
 	case job.Token:
 		if t.tokens == 0 {
-			t.status(schema.GenerateStatus{State: schema.StateDecoding, PromptTokens: t.prompt, ProcessedTokens: t.prompt})
+			t.prefilled(schema.StateDecoding, t.prompt)
 		}
 		t.tokens++
 		t.unsaid++
@@ -232,11 +236,13 @@ func (t *turn) event(ctx context.Context, ev job.Event, g Generation) {
 	}
 }
 
-func (t *turn) prefill(ev job.Event) {
+// prefilled reports how much of the prompt is done.
+func (t *turn) prefilled(state schema.GenerateState, done int) {
 	t.status(schema.GenerateStatus{
-		State:           schema.StatePrefill,
+		State:           state,
 		PromptTokens:    t.prompt,
-		ProcessedTokens: int(ev.Done),
+		CachedTokens:    max(t.cached, 0),
+		ProcessedTokens: done,
 	})
 }
 

@@ -119,7 +119,8 @@ type Event struct {
 	// ID is the generated token of a Token event.
 	ID int32
 	// Done and Total measure progress: bytes in 1/1000 parts for Loading,
-	// prompt tokens for Prefill (Done includes the tokens that were cached).
+	// prompt tokens for Prefill. The Done of the first Prefill event is the
+	// number of tokens that were cached; later ones include it.
 	Done, Total int32
 }
 
