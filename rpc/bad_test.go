@@ -92,7 +92,7 @@ func TestBadInputLarge(t *testing.T) {
 	request := func(params string) string {
 		return `{"jsonrpc":"2.0","id":7,"method":"tokens/count","params":{"text":"a b","x":` + params + `}}`
 	}
-	tooDeep := `{"jsonrpc":"2.0","id":7,"error":{"code":-32600,"message":"the message nests deeper than 128 levels","data":{"kind":"invalid_request","retryable":false}}}`
+	tooDeep := `{"jsonrpc":"2.0","id":7,"error":{"code":-32600,"message":"the message nests deeper than 129 levels","data":{"kind":"invalid_request","retryable":false}}}`
 	tooLarge := `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the message is larger than 33554432 bytes","data":{"kind":"invalid_request","retryable":false}}}`
 	malformed := `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"no JSON: it ends after %d bytes","data":{"kind":"parse_error","retryable":false}}}`
 	fine := `{"jsonrpc":"2.0","id":7,"result":{"tokens":2}}`

@@ -11,11 +11,12 @@ import (
 )
 
 // Scan goes once through one JSON value and reports what makes it unusable:
-// parse_error where it is no JSON, invalid_request where objects and arrays
-// nest deeper than maxDepth or an object has a member twice (which of the two
-// is meant, every reader would guess differently). Member is called for each
-// member of the outermost object; value is part of data. Members are reported
-// even where a problem is found later, up to the first malformed byte.
+// parse_error where it is no JSON, invalid_request where more than maxDepth
+// objects and arrays stand in one another, or an object has a member twice
+// (which of the two is meant, every reader would guess differently). Member,
+// if not nil, is called for each member of the outermost object; value is part
+// of data. Members are reported even where a problem is found later, up to the
+// first malformed byte.
 //
 // Scan does not recurse beyond maxDepth, and the memory it needs is 16 bytes
 // for each member of the objects that are open.
@@ -77,7 +78,7 @@ func (s *scanner) next() byte {
 	return 0
 }
 
-// value scans a value whose containers, if any, are the depth-th ones.
+// value scans a value; if it is an object or array, it is the depth-th one.
 func (s *scanner) value(depth int) bool {
 	s.space()
 	switch c := s.next(); c {
@@ -106,7 +107,7 @@ func (s *scanner) value(depth int) bool {
 // needs no more than finding its end.
 func (s *scanner) tooDeep() bool {
 	if s.problem == nil {
-		s.problem = Errorf(KindInvalidRequest, "the message nests deeper than %d levels", s.maxDepth-1)
+		s.problem = Errorf(KindInvalidRequest, "the message nests deeper than %d levels", s.maxDepth)
 	}
 	n := valueLen(s.data[s.pos:])
 	s.pos += n

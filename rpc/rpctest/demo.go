@@ -84,7 +84,7 @@ func (d *demo) answer() error {
 const cancelAfter = 12
 
 func (d *demo) cancel() error {
-	const question = "Count from one to one thousand in words."
+	const question = "Write a long story about a lighthouse keeper and the sea."
 	d.printf("\n→ generate %q\n← ", question)
 	var cancelled time.Time
 	r, err := d.generate(schema.GenerateParams{

@@ -1,0 +1,159 @@
+package schema
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// everything is a generate request with all that there is.
+const everything = `{
+	"generationId":"c1","model":"m","messages":[
+		{"role":"system","content":"s"},
+		{"role":"user","content":[{"type":"text","text":"t"},{"type":"image","data":"AA==","mimeType":"image/png"}]},
+		{"role":"assistant","content":[],"toolCalls":[{"callId":"c","name":"n","arguments":{"z":1,"a":[1,2]}}]},
+		{"role":"tool","content":"r","toolCallId":"c","name":"n"}],
+	"tools":["a",{"name":"b","title":"T","description":"d","inputSchema":{"type":"object","z":1,"a":2},"outputSchema":true,
+		"annotations":{"readOnly":true,"destructive":true,"idempotent":true,"openWorld":true}}],
+	"toolMode":"return","toolChoice":{"name":"b"},
+	"sampling":{"temperature":0,"topP":0.5,"topK":5,"minP":1e-2,"seed":9007199254740991,"repetitionPenalty":1.1},
+	"maxTokens":7,"stop":["a","b"],"responseFormat":{"type":"json_schema","schema":{"b":1,"a":2}},
+	"contextOverflow":"rollingWindow","stream":{"intervalMs":0,"maxTokens":1,"maxBytes":2},"priority":"background","workDoneToken":"w"}`
+
+// TestDecodeLikeJSON: on sound params Decode and encoding/json agree, and what
+// they give encodes to the same again.
+func TestDecodeLikeJSON(t *testing.T) {
+	for in, into := range map[string]any{
+		everything: &GenerateParams{},
+		`{"prompt":"\ud83d\ude00","stream":false,"toolChoice":"required","workDoneToken":-5,"tools":[]}`: &GenerateParams{},
+		`{"all":true}`: &CancelParams{},
+		`{"processId":7,"clientInfo":{"name":"n","version":"v"},"capabilities":{"harmonyd":{"protocolVersion":1}},"trace":"verbose","initializationOptions":[1,{"b":2,"a":1}]}`: &InitializeParams{},
+		`{"text":"","model":"m"}`: &TokensCountParams{},
+	} {
+		other := reflect.New(reflect.TypeOf(into).Elem()).Interface()
+		require.NoError(t, Decode([]byte(in), into), in)
+		require.NoError(t, json.Unmarshal([]byte(in), other), in)
+		require.Equal(t, other, into)
+		out, err := Encode(into)
+		require.NoError(t, err)
+		again := reflect.New(reflect.TypeOf(into).Elem()).Interface()
+		require.NoError(t, Decode(out, again), string(out))
+		require.Equal(t, into, again)
+	}
+}
+
+// TestDecodeIgnores: unknown members, at every depth, and null.
+func TestDecodeIgnores(t *testing.T) {
+	var p GenerateParams
+	require.NoError(t, Decode([]byte(`{"x":{"y":[1,{"z":"}"}]},"messages":[{"role":"user","_meta":{},"content":[{"type":"text","text":"a","Text":5}]}],
+		"Prompt":"case","MODEL":7,"sampling":{"TopK":-1,"temperature":null},"maxTokens":null,"stop":null,"\u006dodel":"escaped"}`), &p))
+	require.Equal(t, GenerateParams{Model: "escaped", Messages: []Message{{Role: RoleUser, Content: TextContent("a")}}}, p)
+}
+
+// TestDecodePlaces: every place is named, in the order of the input, up to 16.
+func TestDecodePlaces(t *testing.T) {
+	var p GenerateParams
+	var e *Error
+	require.ErrorAs(t, Decode([]byte(`{"prompt":5,"messages":[{"role":"x"},7,{"content":{}}],"stop":["ok","",3],"sampling":{"topP":2}}`), &p), &e)
+	require.Equal(t, int64(-32602), e.Code)
+	require.Equal(t, []FieldError{
+		{InstancePath: "/prompt", Message: "got a number, want a string"},
+		{InstancePath: "/messages/0/role", Message: `got "x", want one of system, developer, user, assistant, tool`},
+		{InstancePath: "/messages/1", Message: "got a number, want an object"},
+		{InstancePath: "/messages/2/content", Message: "got an object, want a string or an array"},
+		{InstancePath: "/messages/2/role", Message: "missing"},
+		{InstancePath: "/stop/2", Message: "got a number, want a string"},
+		{InstancePath: "/sampling/topP", Message: "got 2, want 0 to 1"},
+	}, e.Data.Errors)
+	require.Equal(t, "invalid params: /prompt: got a number, want a string (and 6 more)", e.Message)
+
+	require.ErrorAs(t, Decode([]byte(`{"messages":[`+strings.Repeat("1,", 50)+`1]}`), &p), &e)
+	require.Len(t, e.Data.Errors, 16)
+}
+
+// TestDecodeKeeps: raw members keep their bytes and are no part of the input.
+func TestDecodeKeeps(t *testing.T) {
+	in := []byte(`{"tools":[{"name":"a","inputSchema": { "z" : 1, "a":"\u00e9" } }]}`)
+	var p ToolRegisterParams
+	require.NoError(t, Decode(in, &p))
+	clear(in)
+	require.Equal(t, `{ "z" : 1, "a":"\u00e9" }`, string(p.Tools[0].InputSchema))
+	require.Equal(t, "a", p.Tools[0].Name)
+}
+
+// TestWireTypes: every type that Decode may meet has a form on the wire that it
+// knows, and rules that can be read. It decodes an empty object into each.
+func TestWireTypes(t *testing.T) {
+	for _, v := range []any{
+		&InitializeParams{}, &CancelRequestParams{}, &SetTraceParams{}, &ModelLoadParams{}, &ModelUnloadParams{},
+		&TokensCountParams{}, &GenerateParams{}, &CancelParams{}, &ToolRegisterParams{}, &Empty{},
+	} {
+		walk(reflect.TypeOf(v).Elem(), map[reflect.Type]bool{})
+		_ = Decode([]byte("{}"), v)
+	}
+}
+
+func walk(t reflect.Type, seen map[reflect.Type]bool) {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice:
+		walk(t.Elem(), seen)
+	case reflect.Struct:
+		if seen[t] {
+			return
+		}
+		seen[t] = true
+		for _, f := range fieldsOf(t) {
+			walk(t.Field(f.index).Type, seen)
+		}
+	}
+}
+
+func TestErrorTable(t *testing.T) {
+	kinds := map[Kind]bool{}
+	for _, c := range ErrorCodes {
+		require.False(t, kinds[c.Kind], c.Kind)
+		kinds[c.Kind] = true
+		require.NotEmpty(t, c.Meaning)
+		require.NotZero(t, c.Code)
+		e := Errorf(c.Kind, "a %d", 1)
+		require.Equal(t, &Error{Code: c.Code, Message: "a 1", Data: ErrorData{Kind: c.Kind, Retryable: c.Retryable}}, e)
+		require.ErrorAs(t, fmt.Errorf("wrapped: %w", e), new(*Error))
+	}
+	require.Equal(t, KindInternal, Errorf("no such kind", "x").Data.Kind)
+	for _, e := range []*Error{
+		Overloaded(5, "x"), ModelNotFound("m", []string{"a"}), ModelLoadFailed("m", "c", 2, 1), ContextOverflowed(2, 1),
+		EngineFailed("c", &Partial{}), Unsupported("f", "x"), ToolSchemaInvalid(FieldError{Tool: "t", InstancePath: "/a", Message: "m"}), InvalidParam("/a", "m"),
+	} {
+		out, err := Encode(e)
+		require.NoError(t, err)
+		var again Error
+		require.NoError(t, json.Unmarshal(out, &again))
+		require.Equal(t, e, &again)
+	}
+}
+
+// FuzzDecode: no JSON upsets Decode, and what it takes it takes again.
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(everything))
+	f.Add([]byte(`{"prompt":"x","stream":false,"toolChoice":"auto"}`))
+	f.Add([]byte(`{"messages":[{"role":"user","content":"x"}],"sampling":{"topK":1e3}}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var p GenerateParams
+		if Scan(in, 128, nil) != nil {
+			_ = Decode(in, &p) // must come to an end
+			return
+		}
+		if Decode(in, &p) != nil {
+			return
+		}
+		out, err := Encode(p)
+		require.NoError(t, err)
+		var again GenerateParams
+		require.NoError(t, Decode(out, &again), "%s", out)
+		require.Equal(t, p, again)
+	})
+}
