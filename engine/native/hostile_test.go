@@ -2,11 +2,10 @@ package native
 
 import (
 	"fmt"
-	"os"
-	"strconv"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -92,30 +91,25 @@ func hostileTemplates() []string {
 	}
 }
 
-// residentPeak returns the most memory that the process had, in bytes.
-func residentPeak(t *testing.T) int {
+// peak returns the most memory that the process had, in MiB.
+func peak(t *testing.T) int {
 	t.Helper()
-	status, err := os.ReadFile("/proc/self/status")
-	require.NoError(t, err)
-	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kib, err := strconv.Atoi(strings.Fields(rest)[0])
-			require.NoError(t, err)
-			return kib << 10
-		}
+	var usage syscall.Rusage
+	require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
+	if runtime.GOOS == "darwin" {
+		return int(usage.Maxrss >> 20)
 	}
-	require.Fail(t, "no VmHWM")
-	return 0
+	return int(usage.Maxrss >> 10)
 }
 
 func TestHostileTemplatesAreStopped(t *testing.T) {
 	hostile := hostileTemplates()
 	require.Greater(t, len(hostile), 50)
+	before := peak(t)
 	seen := map[string]bool{}
 	for _, source := range hostile {
 		require.False(t, seen[source])
 		seen[source] = true
-		start := time.Now()
 		tmpl, err := CompileTemplate(source, TemplateOptions{Now: clock})
 		if err == nil {
 			_, err = tmpl.Render([]byte(`{"messages": []}`))
@@ -126,9 +120,57 @@ func TestHostileTemplatesAreStopped(t *testing.T) {
 		require.ErrorAs(t, err, &failure, short)
 		require.NotContains(t, failure.Message, "internal error", short)
 		require.Less(t, len(failure.Message), 2000, short)
-		if d := time.Since(start); d > 50*time.Millisecond {
-			t.Logf("%v %s: %s", d, failure.Message, strings.ReplaceAll(short, "{% for i in range(100000) %}{% for j in range(1000) %}", "..."))
-		}
 	}
-	t.Logf("peak %d MiB", residentPeak(t)>>20)
+	// One of them is stopped at its 64 MiB; the rest is the stack of others.
+	require.Less(t, peak(t)-before, 512)
+}
+
+func TestATemplateThatWasStoppedStaysRefused(t *testing.T) {
+	tmpl := compile(t, "{% if grow %}{% set ns = namespace(l=[1]) %}{% for i in range(99) %}"+
+		"{% set ns.l = ns.l + ns.l %}{% endfor %}{% endif %}fine")
+	text, err := tmpl.Render([]byte(`{}`))
+	require.NoError(t, err)
+	require.Equal(t, "fine", text)
+	_, err = tmpl.Render([]byte(`{"grow": true}`))
+	require.ErrorContains(t, err, "more than 64 MiB")
+	_, err = tmpl.Render([]byte(`{}`))
+	require.ErrorContains(t, err, "earlier run")
+}
+
+func TestHostileGrammarsAreBounded(t *testing.T) {
+	tok := load(t, byteLevelJSON(t))
+	g, _ := grammarTokenizer(t, tok)
+	before := peak(t)
+	for _, c := range []struct{ kind, source string }{
+		{"regex", "((a{100}){100}){100}"}, {"regex", "(a|b|c){1000000}"}, {"regex", "(.*a){50}"},
+		{"regex", "a{1,1000000000}"}, {"regex", "(?:(?:x*)*)*y"},
+		{"regex", strings.Repeat("a?", 1000) + strings.Repeat("a", 1000)},
+		{"json_schema", `{"type":"string","minLength":1000000000}`},
+		{"json_schema", `{"type":"array","minItems":1000000000}`}, {"json_schema", `{"$ref":"#"}`},
+		{"json_schema", `{"allOf":[{"$ref":"#"},{"$ref":"#"}]}`},
+		{"json_schema", `{"type":"integer","minimum":-1e300,"maximum":1e300}`},
+		{"json_schema", `{"enum":[` + strings.Repeat(`"abcdefgh",`, 50000) + `"z"]}`},
+		{"json_schema", `{"x-guidance":5}`}, {"json_schema", `{"x-guidance":{"whitespace_pattern":"("}}`},
+		{"lark", "start: start start | \"a\""}, {"lark", "start: a{1,100000000}\na: \"x\""},
+		{"lark", "start: " + strings.Repeat("a ", 50000) + "\na: \"x\""},
+		{"lark", "start: " + strings.Repeat("~", 10000) + "/a/"},
+	} {
+		grammar, err := g.Compile(c.kind, c.source)
+		if err != nil {
+			require.NotContains(t, err.Error(), "internal error", c.source)
+			continue
+		}
+		m, err := grammar.NewMatcher()
+		require.NoError(t, err)
+		mask := make([]uint32, m.MaskWords())
+		for i := 0; i < 20 && !m.IsStopped() && m.Mask(mask) == nil; i++ {
+			ids := allowed(mask)
+			if m.Consume(ids[i%len(ids)]) != nil {
+				break
+			}
+		}
+		m.Close()
+		grammar.Close()
+	}
+	require.Less(t, peak(t)-before, 1024)
 }

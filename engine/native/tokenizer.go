@@ -98,7 +98,7 @@ func (t *Tokenizer) describe(p *C.hd_tokenizer) error {
 // Encode returns the ids of text. Where special is set, literals of control
 // tokens in text become those tokens; otherwise all of the text is ordinary.
 // Nothing is put before or after: chat templates write their own BOS. Invalid
-// UTF-8 is an error, as is text of more than 32 MiB.
+// UTF-8 is an error, as is text of more than 8 MiB.
 func (t *Tokenizer) Encode(text string, special bool) ([]int32, error) {
 	return t.EncodeInto(nil, text, special)
 }

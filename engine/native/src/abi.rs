@@ -3,9 +3,10 @@
 // The header states what each pointer must be.
 #![allow(clippy::missing_safety_doc)]
 
+use crate::clock::Now;
 use crate::grammar::{Grammar, Matcher, Vocabulary};
 use crate::guard::{caught, Failure};
-use crate::template::{Now, Template};
+use crate::template::Template;
 use crate::tokenizer::Tokenizer;
 use std::ptr;
 use std::slice;
@@ -50,7 +51,11 @@ pub struct TableView {
 
 impl View {
     unsafe fn bytes<'a>(self) -> &'a [u8] {
-        if self.ptr.is_null() { &[] } else { slice::from_raw_parts(self.ptr, self.len) }
+        if self.ptr.is_null() {
+            &[]
+        } else {
+            slice::from_raw_parts(self.ptr, self.len)
+        }
     }
 
     unsafe fn text<'a>(self) -> Result<&'a str, Failure> {
@@ -61,14 +66,20 @@ impl View {
 impl Bytes {
     fn from(bytes: Vec<u8>) -> Bytes {
         let bytes = Box::leak(bytes.into_boxed_slice());
-        Bytes { ptr: bytes.as_mut_ptr(), len: bytes.len() }
+        Bytes {
+            ptr: bytes.as_mut_ptr(),
+            len: bytes.len(),
+        }
     }
 }
 
 impl Ids {
     fn from(ids: Vec<u32>) -> Ids {
         let ids = Box::leak(ids.into_boxed_slice());
-        Ids { ptr: ids.as_mut_ptr(), len: ids.len() }
+        Ids {
+            ptr: ids.as_mut_ptr(),
+            len: ids.len(),
+        }
     }
 }
 
@@ -104,14 +115,18 @@ fn boxed<T>(value: T) -> *mut T {
 #[no_mangle]
 pub unsafe extern "C" fn hd_bytes_free(bytes: Bytes) {
     if !bytes.ptr.is_null() {
-        drop(Box::from_raw(ptr::slice_from_raw_parts_mut(bytes.ptr, bytes.len)));
+        drop(Box::from_raw(ptr::slice_from_raw_parts_mut(
+            bytes.ptr, bytes.len,
+        )));
     }
 }
 
 #[no_mangle]
 pub unsafe extern "C" fn hd_ids_free(ids: Ids) {
     if !ids.ptr.is_null() {
-        drop(Box::from_raw(ptr::slice_from_raw_parts_mut(ids.ptr, ids.len)));
+        drop(Box::from_raw(ptr::slice_from_raw_parts_mut(
+            ids.ptr, ids.len,
+        )));
     }
 }
 
@@ -141,7 +156,10 @@ pub unsafe extern "C" fn hd_tokenizer_info(
 ) -> i32 {
     call(out, message, || {
         let info = (*tokenizer).info().as_bytes();
-        Ok(View { ptr: info.as_ptr(), len: info.len() })
+        Ok(View {
+            ptr: info.as_ptr(),
+            len: info.len(),
+        })
     })
 }
 
@@ -165,7 +183,9 @@ pub unsafe extern "C" fn hd_tokenizer_encode(
     out: *mut Ids,
     message: *mut Bytes,
 ) -> i32 {
-    call(out, message, || Ok(Ids::from((*tokenizer).encode(text.text()?, special != 0)?)))
+    call(out, message, || {
+        Ok(Ids::from((*tokenizer).encode(text.text()?, special != 0)?))
+    })
 }
 
 #[no_mangle]
@@ -178,7 +198,11 @@ pub unsafe extern "C" fn hd_tokenizer_encode_spans(
     message: *mut Bytes,
 ) -> i32 {
     call(out, message, || {
-        let spans = if count == 0 { &[] } else { slice::from_raw_parts(spans, count) };
+        let spans = if count == 0 {
+            &[]
+        } else {
+            slice::from_raw_parts(spans, count)
+        };
         let spans: Vec<(usize, usize)> = spans.iter().map(|s| (s[0], s[1])).collect();
         Ok(Ids::from((*tokenizer).encode_spans(text.text()?, &spans)?))
     })
@@ -194,14 +218,23 @@ pub unsafe extern "C" fn hd_tokenizer_decode(
     message: *mut Bytes,
 ) -> i32 {
     call(out, message, || {
-        let ids = if count == 0 { &[] } else { slice::from_raw_parts(ids, count) };
-        Ok(Bytes::from((*tokenizer).decode(ids, skip_special != 0)?.into_bytes()))
+        let ids = if count == 0 {
+            &[]
+        } else {
+            slice::from_raw_parts(ids, count)
+        };
+        Ok(Bytes::from(
+            (*tokenizer).decode(ids, skip_special != 0)?.into_bytes(),
+        ))
     })
 }
 
 #[no_mangle]
 pub unsafe extern "C" fn hd_tokenizer_id(tokenizer: *const Arc<Tokenizer>, text: View) -> i64 {
-    caught(|| Ok((*tokenizer).id(text.text()?))).ok().flatten().map_or(-1, i64::from)
+    caught(|| Ok((*tokenizer).id(text.text()?)))
+        .ok()
+        .flatten()
+        .map_or(-1, i64::from)
 }
 
 #[no_mangle]
@@ -211,7 +244,9 @@ pub unsafe extern "C" fn hd_template_new(
     out: *mut *mut Template,
     message: *mut Bytes,
 ) -> i32 {
-    call(out, message, || Ok(boxed(Template::compile(source.text()?, globals.bytes())?)))
+    call(out, message, || {
+        Ok(boxed(Template::compile(source.text()?, globals.bytes())?))
+    })
 }
 
 #[no_mangle]
@@ -227,7 +262,11 @@ pub unsafe extern "C" fn hd_template_render(
     out: *mut Bytes,
     message: *mut Bytes,
 ) -> i32 {
-    call(out, message, || Ok(Bytes::from((*template).render(context.bytes(), *now)?.into_bytes())))
+    call(out, message, || {
+        Ok(Bytes::from(
+            (*template).render(context.bytes(), *now)?.into_bytes(),
+        ))
+    })
 }
 
 #[no_mangle]
@@ -240,7 +279,11 @@ pub unsafe extern "C" fn hd_vocabulary_new(
     message: *mut Bytes,
 ) -> i32 {
     call(out, message, || {
-        let eos = if eos_count == 0 { &[] } else { slice::from_raw_parts(eos, eos_count) };
+        let eos = if eos_count == 0 {
+            &[]
+        } else {
+            slice::from_raw_parts(eos, eos_count)
+        };
         Ok(boxed(Vocabulary::new((*tokenizer).clone(), size, eos)?))
     })
 }
@@ -259,7 +302,9 @@ pub unsafe extern "C" fn hd_grammar_new(
     message: *mut Bytes,
 ) -> i32 {
     call(out, message, || {
-        Ok(boxed(Arc::new((*vocabulary).compile(kind.text()?, source.text()?)?)))
+        Ok(boxed(Arc::new(
+            (*vocabulary).compile(kind.text()?, source.text()?)?,
+        )))
     })
 }
 
@@ -299,7 +344,11 @@ pub unsafe extern "C" fn hd_matcher_mask(
     message: *mut Bytes,
 ) -> i32 {
     call(&mut (), message, || {
-        let words = if count == 0 { &mut [] } else { slice::from_raw_parts_mut(words, count) };
+        let words = if count == 0 {
+            &mut []
+        } else {
+            slice::from_raw_parts_mut(words, count)
+        };
         (*matcher).mask(words)
     })
 }

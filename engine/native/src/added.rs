@@ -7,10 +7,48 @@ use tokenizers::{AddedToken, Tokenizer};
 /// HTML elements. Gemma lists their tags as added tokens, though in its training
 /// data they are ordinary text.
 const HTML: &[&str] = &[
-    "a", "b", "blockquote", "br", "caption", "code", "col", "dd", "del", "div", "dl", "dt", "em",
-    "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "ins", "li", "ol", "p", "pre", "s",
-    "span", "strong", "sub", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "tt",
-    "u", "ul",
+    "a",
+    "b",
+    "blockquote",
+    "br",
+    "caption",
+    "code",
+    "col",
+    "dd",
+    "del",
+    "div",
+    "dl",
+    "dt",
+    "em",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "hr",
+    "i",
+    "img",
+    "ins",
+    "li",
+    "ol",
+    "p",
+    "pre",
+    "s",
+    "span",
+    "strong",
+    "sub",
+    "sup",
+    "table",
+    "tbody",
+    "td",
+    "tfoot",
+    "th",
+    "thead",
+    "tr",
+    "tt",
+    "u",
+    "ul",
 ];
 
 /// Reports whether an added token steers the model, so that outside text must
@@ -26,7 +64,7 @@ pub fn is_control(content: &str, special: bool) -> bool {
         _ => return false,
     };
     let name = inner.strip_prefix('/').unwrap_or(inner);
-    !name.is_empty() && !(content.starts_with('<') && HTML.contains(&name))
+    !(name.is_empty() || content.starts_with('<') && HTML.contains(&name))
 }
 
 /// Adds the tokens that tokenizer_config.json names and tokenizer.json does not
@@ -34,12 +72,19 @@ pub fn is_control(content: &str, special: bool) -> bool {
 /// only there. No token gets a new id.
 pub fn apply_config(hf: &mut Tokenizer, config: &Value) -> Result<(), Failure> {
     let mut wanted: Vec<AddedToken> = Vec::new();
-    if let Some(decoder) = config.get("added_tokens_decoder").and_then(Value::as_object) {
-        let mut entries: Vec<(u32, &Value)> =
-            decoder.iter().filter_map(|(id, v)| Some((id.parse().ok()?, v))).collect();
+    if let Some(decoder) = config
+        .get("added_tokens_decoder")
+        .and_then(Value::as_object)
+    {
+        let mut entries: Vec<(u32, &Value)> = decoder
+            .iter()
+            .filter_map(|(id, v)| Some((id.parse().ok()?, v)))
+            .collect();
         entries.sort_by_key(|(id, _)| *id);
         for (id, entry) in entries {
-            let Some(token) = described(entry, false) else { continue };
+            let Some(token) = described(entry, false) else {
+                continue;
+            };
             if hf.token_to_id(&token.content) == Some(id) {
                 wanted.push(token);
             }
@@ -55,7 +100,10 @@ pub fn apply_config(hf: &mut Tokenizer, config: &Value) -> Result<(), Failure> {
         // the decoder above it adds again, so that their flags win.
         let named = values.iter().filter_map(|v| described(v, true));
         wanted.extend(named.filter(|token| {
-            let listed = hf.get_added_vocabulary().get_vocab().contains_key(&token.content);
+            let listed = hf
+                .get_added_vocabulary()
+                .get_vocab()
+                .contains_key(&token.content);
             !listed && hf.token_to_id(&token.content).is_some()
         }));
     }
@@ -91,10 +139,26 @@ mod tests {
 
     #[test]
     fn control_tokens_are_special_or_look_like_tags() {
-        for text in ["<tool_response>", "</think>", "<|fim_prefix|>", "[TOOL_CALLS]", "<unused7>"] {
+        for text in [
+            "<tool_response>",
+            "</think>",
+            "<|fim_prefix|>",
+            "[TOOL_CALLS]",
+            "<unused7>",
+        ] {
             assert!(is_control(text, false), "{text}");
         }
-        for text in ["   ", "\n\n", "<h1>", "</td>", "<", "<>", "[]", "hello", "\u{2581}\u{2581}"] {
+        for text in [
+            "   ",
+            "\n\n",
+            "<h1>",
+            "</td>",
+            "<",
+            "<>",
+            "[]",
+            "hello",
+            "\u{2581}\u{2581}",
+        ] {
             assert!(!is_control(text, false), "{text}");
         }
         assert!(is_control("hello", true));

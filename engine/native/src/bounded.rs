@@ -36,7 +36,9 @@ static ALLOCATOR: Budgeted = Budgeted;
 /// Charges the thread for size bytes more. Over the budget it does not return.
 #[inline]
 fn charge(size: isize) {
-    let Ok((left, state)) = BUDGET.try_with(Cell::get) else { return };
+    let Ok((left, state)) = BUDGET.try_with(Cell::get) else {
+        return;
+    };
     if state.is_null() {
         return;
     }
@@ -106,7 +108,10 @@ impl Bounded {
                 shared.store(FREE, Ordering::Release);
             }
         };
-        thread::Builder::new().name("native".into()).stack_size(DEEP_STACK).spawn(work)?;
+        thread::Builder::new()
+            .name("native".into())
+            .stack_size(DEEP_STACK)
+            .spawn(work)?;
         let start = Instant::now();
         loop {
             match result.recv_timeout(GLANCE) {
@@ -153,7 +158,9 @@ mod tests {
     fn work_that_does_not_end_is_left_behind() {
         let bounded = Bounded::default();
         let (go, wait) = mpsc::channel::<()>();
-        let slow = bounded.run(1 << 20, Duration::from_millis(20), move || Ok(wait.recv().is_ok()));
+        let slow = bounded.run(1 << 20, Duration::from_millis(20), move || {
+            Ok(wait.recv().is_ok())
+        });
         refused(slow, "longer than 0.02 s");
         refused(bounded.run(1 << 20, LONG, || Ok(1)), "not ended");
         drop(go);
@@ -168,7 +175,9 @@ mod tests {
         let bounded = Bounded::default();
         // What is freed counts no more.
         let churn = bounded.run(1 << 20, LONG, || {
-            Ok((0..1000).map(|i| vec![i as u8; 100_000].len()).sum::<usize>())
+            Ok((0..1000)
+                .map(|i| vec![i as u8; 100_000].len())
+                .sum::<usize>())
         });
         assert!(matches!(churn, Ok(100_000_000)));
         let grow = bounded.run(1 << 20, LONG, || {

@@ -3,7 +3,7 @@
 use crate::guard::{deep, Failure};
 use crate::table::{CONTROL, PRESENT};
 use crate::tokenizer::Tokenizer;
-use llguidance::api::TopLevelGrammar;
+use llguidance::api::{StopReason, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenizerEnv};
 use llguidance::{Matcher as Inner, ParserFactory};
@@ -72,8 +72,14 @@ impl TokenizerEnv for Env {
 impl Env {
     fn new(trie: TokTrie, tokenizer: Arc<Tokenizer>) -> Env {
         let utf8 = |b: &u8| !matches!(b, 0xc0 | 0xc1 | 0xf5..=0xff);
-        let complete = (0..=255).filter(utf8).all(|b| trie.token_id_at_bytes(&[b]).is_some());
-        Env { trie, tokenizer, complete }
+        let complete = (0..=255)
+            .filter(utf8)
+            .all(|b| trie.token_id_at_bytes(&[b]).is_some());
+        Env {
+            trie,
+            tokenizer,
+            complete,
+        }
     }
 
     fn spell(&self, ids: &[u32], text: &str) -> bool {
@@ -94,19 +100,28 @@ impl Vocabulary {
     /// number of tokens; eos lists the tokens that end a text.
     pub fn new(tokenizer: Arc<Tokenizer>, size: usize, eos: &[u32]) -> Result<Vocabulary, Failure> {
         if size == 0 || size > MAX_VOCAB {
-            return Err(refuse!("vocabulary of {size} tokens, want 1 to {MAX_VOCAB}"));
+            return Err(refuse!(
+                "vocabulary of {size} tokens, want 1 to {MAX_VOCAB}"
+            ));
         }
         let Some(&first) = eos.first() else {
             return Err(refuse!("no end-of-text token"));
         };
         if let Some(id) = eos.iter().find(|&&id| id as usize >= size) {
-            return Err(refuse!("end-of-text token {id} outside the vocabulary of {size}"));
+            return Err(refuse!(
+                "end-of-text token {id} outside the vocabulary of {size}"
+            ));
         }
-        let words: Vec<Vec<u8>> = (0..size as u32).map(|id| word(&tokenizer, id, eos)).collect();
+        let words: Vec<Vec<u8>> = (0..size as u32)
+            .map(|id| word(&tokenizer, id, eos))
+            .collect();
         let trie = TokTrie::from(&TokRxInfo::new(size as u32, first), &words).with_eos_tokens(eos);
         let env: TokEnv = Arc::new(Env::new(trie, tokenizer));
         let forces = env.tokenize_is_canonical();
-        let caps = InferenceCapabilities { ff_tokens: forces, ..Default::default() };
+        let caps = InferenceCapabilities {
+            ff_tokens: forces,
+            ..Default::default()
+        };
         let mut factory = ParserFactory::new(&env, caps, &SlicedBiasComputer::general_slices())?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
@@ -116,13 +131,20 @@ impl Vocabulary {
     /// Compiles a grammar of the kind json_schema, regex or lark.
     pub fn compile(&self, kind: &str, source: &str) -> Result<Grammar, Failure> {
         if source.len() > MAX_SOURCE {
-            return Err(refuse!("grammar of {} bytes, at most {MAX_SOURCE}", source.len()));
+            return Err(refuse!(
+                "grammar of {} bytes, at most {MAX_SOURCE}",
+                source.len()
+            ));
         }
         let grammar = match kind {
             "json_schema" => TopLevelGrammar::from_json_schema(compact(source)?),
             "regex" => TopLevelGrammar::from_regex(shallow(source)?),
             "lark" => TopLevelGrammar::from_lark(shallow(source)?.to_owned()),
-            other => return Err(refuse!("grammar kind {other:?}, want json_schema, regex or lark")),
+            other => {
+                return Err(refuse!(
+                    "grammar kind {other:?}, want json_schema, regex or lark"
+                ))
+            }
         };
         let start = deep(|| Ok(Inner::new(self.factory.create_parser(grammar))))?;
         match start.get_error() {
@@ -143,7 +165,9 @@ impl Vocabulary {
 fn word(tokenizer: &Tokenizer, id: u32, eos: &[u32]) -> Vec<u8> {
     let table = &tokenizer.table;
     if table.flag(id, CONTROL) || eos.contains(&id) {
-        let name = tokenizer.literal(id).filter(|n| !n.is_empty() && n.len() <= MAX_TOKEN);
+        let name = tokenizer
+            .literal(id)
+            .filter(|n| !n.is_empty() && n.len() <= MAX_TOKEN);
         let name = name.unwrap_or_else(|| format!("<token {id}>"));
         return [&[TokTrie::SPECIAL_TOKEN_MARKER], name.as_bytes()].concat();
     }
@@ -159,7 +183,8 @@ fn word(tokenizer: &Tokenizer, id: u32, eos: &[u32]) -> Vec<u8> {
 /// comma or colon. The library's default is any amount, in which small models
 /// get lost. What the schema's own x-guidance says stays.
 fn compact(source: &str) -> Result<Value, Failure> {
-    let mut schema: Value = serde_json::from_str(source).map_err(|e| refuse!("json_schema: {e}"))?;
+    let mut schema: Value =
+        serde_json::from_str(source).map_err(|e| refuse!("json_schema: {e}"))?;
     if let Some(object) = schema.as_object_mut() {
         let options = object.entry("x-guidance").or_insert_with(|| json!({}));
         if let Some(options) = options.as_object_mut() {
@@ -200,7 +225,11 @@ fn brief(message: &str) -> &str {
 
 impl Grammar {
     pub fn matcher(self: &Arc<Self>) -> Matcher {
-        Matcher { inner: self.start.deep_clone(), grammar: self.clone(), consumed: Vec::new() }
+        Matcher {
+            inner: self.start.deep_clone(),
+            grammar: self.clone(),
+            consumed: Vec::new(),
+        }
     }
 }
 
@@ -221,16 +250,23 @@ impl Matcher {
     pub fn mask(&mut self, words: &mut [u32]) -> Result<(), Failure> {
         let size = self.grammar.size;
         if words.len() != size.div_ceil(32) {
-            return Err(refuse!("mask of {} words, want {}", words.len(), size.div_ceil(32)));
+            return Err(refuse!(
+                "mask of {} words, want {}",
+                words.len(),
+                size.div_ceil(32)
+            ));
         }
         self.check()?;
         let mask = match self.inner.compute_mask_or_eos() {
             Ok(mask) => mask,
+            Err(_) if self.inner.stop_reason() == StopReason::NoExtensionBias => {
+                return Err(refuse!("grammar: no token can follow"))
+            }
             Err(e) => return Err(refuse!("grammar: {}", brief(&e.to_string()))),
         };
         let bits = mask.as_slice();
         words.copy_from_slice(&bits[..words.len()]);
-        if size % 32 != 0 {
+        if !size.is_multiple_of(32) {
             words[size / 32] &= (1 << (size % 32)) - 1;
         }
         Ok(())
@@ -245,7 +281,10 @@ impl Matcher {
         }
         // The library takes an unknown id for a failure of its own.
         if token as usize >= self.grammar.size {
-            return Err(refuse!("token {token}: outside the vocabulary of {}", self.grammar.size));
+            return Err(refuse!(
+                "token {token}: outside the vocabulary of {}",
+                self.grammar.size
+            ));
         }
         match self.inner.try_consume_tokens(&[token]) {
             Ok(1) => {
@@ -276,7 +315,8 @@ impl Matcher {
         let keep = self.consumed.len() - n;
         // The library forgets some end tokens, so that its count is off by one.
         let ended = self.consumed.last().is_some_and(|&t| self.is_eos(t));
-        if keep > 0 && !ended && self.inner.get_error().is_none() && self.inner.rollback(n).is_ok() {
+        if keep > 0 && !ended && self.inner.get_error().is_none() && self.inner.rollback(n).is_ok()
+        {
             self.consumed.truncate(keep);
             return Ok(());
         }

@@ -48,7 +48,9 @@ fn install_hook() {
             if QUIET.with(|q| *q.borrow()) == 0 {
                 return previous(info);
             }
-            let place = info.location().map(|l| format!(" at {}:{}", l.file(), l.line()));
+            let place = info
+                .location()
+                .map(|l| format!(" at {}:{}", l.file(), l.line()));
             MESSAGE.with(|m| *m.borrow_mut() = place);
         }));
     });
@@ -82,7 +84,9 @@ pub fn deep<T: Send>(f: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T,
             .name("native".into())
             .stack_size(DEEP_STACK)
             .spawn_scoped(scope, || caught(f))?;
-        worker.join().unwrap_or_else(|payload| Err(describe(payload)))
+        worker
+            .join()
+            .unwrap_or_else(|payload| Err(describe(payload)))
     })
 }
 

@@ -12,6 +12,7 @@ pub mod guard;
 pub mod abi;
 pub mod added;
 pub mod bounded;
+pub mod clock;
 pub mod grammar;
 pub mod python;
 pub mod table;

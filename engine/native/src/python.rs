@@ -28,7 +28,11 @@ pub fn float(f: f64) -> String {
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if (-4..16).contains(&exponent) {
         let plain = format!("{f}");
-        return if plain.contains('.') { plain } else { plain + ".0" };
+        return if plain.contains('.') {
+            plain
+        } else {
+            plain + ".0"
+        };
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{digits}e{sign}{:02}", exponent.abs())
@@ -91,7 +95,11 @@ fn repr(out: &mut String, state: &State, value: &Value, depth: usize) -> Result<
             out.push('}');
         }
         ValueKind::Seq => {
-            let (open, close) = if value.is_tuple() { ('(', ')') } else { ('[', ']') };
+            let (open, close) = if value.is_tuple() {
+                ('(', ')')
+            } else {
+                ('[', ']')
+            };
             out.push(open);
             let mut count = 0;
             for item in items(value)? {
@@ -99,7 +107,11 @@ fn repr(out: &mut String, state: &State, value: &Value, depth: usize) -> Result<
                 repr(out, state, &item, depth + 1)?;
                 count += 1;
             }
-            out.push_str(if value.is_tuple() && count == 1 { "," } else { "" });
+            out.push_str(if value.is_tuple() && count == 1 {
+                ","
+            } else {
+                ""
+            });
             out.push(close);
         }
         _ => out.push_str(&format!("{value:?}")),
@@ -125,7 +137,13 @@ impl Json {
         Ok(out)
     }
 
-    fn write(&self, out: &mut String, state: &State, value: &Value, depth: usize) -> Result<(), Error> {
+    fn write(
+        &self,
+        out: &mut String,
+        state: &State,
+        value: &Value,
+        depth: usize,
+    ) -> Result<(), Error> {
         nested(depth, out)?;
         match value.kind() {
             ValueKind::None => out.push_str("null"),
@@ -135,7 +153,9 @@ impl Json {
             ValueKind::Seq | ValueKind::Iterable => {
                 let mut list = items(value)?.into_iter();
                 self.container(out, depth, ('[', ']'), |out, first, json| {
-                    let Some(item) = list.next() else { return Ok(false) };
+                    let Some(item) = list.next() else {
+                        return Ok(false);
+                    };
                     state.consume_fuel(1)?;
                     json.separate(out, depth, first);
                     json.write(out, state, &item, depth + 1)?;
@@ -149,7 +169,9 @@ impl Json {
                 }
                 let mut keys = keys.into_iter();
                 self.container(out, depth, ('{', '}'), |out, first, json| {
-                    let Some(key) = keys.next() else { return Ok(false) };
+                    let Some(key) = keys.next() else {
+                        return Ok(false);
+                    };
                     state.consume_fuel(1)?;
                     json.separate(out, depth, first);
                     json.name(out, &key)?;
@@ -202,7 +224,11 @@ impl Json {
         match key.kind() {
             ValueKind::String => self.text(out, key.as_str().unwrap_or_default()),
             ValueKind::None => out.push_str("\"null\""),
-            ValueKind::Bool => out.push_str(if key.is_true() { "\"true\"" } else { "\"false\"" }),
+            ValueKind::Bool => out.push_str(if key.is_true() {
+                "\"true\""
+            } else {
+                "\"false\""
+            }),
             ValueKind::Number => self.text(out, &number(key)),
             kind => return Err(refused(format!("keys must be strings, not {kind}"))),
         }
@@ -248,7 +274,11 @@ pub fn lines(text: &str) -> Vec<&str> {
     let mut start = 0;
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
-        let ends = matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}');
+        let ends = matches!(
+            c,
+            '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'
+                ..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+        );
         if !ends {
             continue;
         }
@@ -272,10 +302,20 @@ mod tests {
     #[test]
     fn floats_are_written_as_python_writes_them() {
         for (f, want) in [
-            (0.0, "0.0"), (-0.0, "-0.0"), (1.0, "1.0"), (0.1, "0.1"), (1e15, "1000000000000000.0"),
-            (1e16, "1e+16"), (1e22, "1e+22"), (1.5e-9, "1.5e-09"), (0.0001, "0.0001"),
-            (0.00001, "1e-05"), (1.2345678901234567e300, "1.2345678901234567e+300"),
-            (123456.789, "123456.789"), (f64::INFINITY, "inf"), (5e-324, "5e-324"),
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.0, "1.0"),
+            (0.1, "0.1"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (1e22, "1e+22"),
+            (1.5e-9, "1.5e-09"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (1.2345678901234567e300, "1.2345678901234567e+300"),
+            (123456.789, "123456.789"),
+            (f64::INFINITY, "inf"),
+            (5e-324, "5e-324"),
         ] {
             assert_eq!(float(f), want);
         }

@@ -172,7 +172,11 @@ pub fn build(hf: &Tokenizer, size: usize, control: impl Fn(u32) -> bool) -> Tabl
         let (bytes, mut flags) = rules.bytes(&name, &chars);
         flags |= PRESENT;
         flags |= if control(id) { CONTROL } else { 0 };
-        flags |= if added.is_special_token(&name) { SKIPPED } else { 0 };
+        flags |= if added.is_special_token(&name) {
+            SKIPPED
+        } else {
+            0
+        };
         table.data.extend_from_slice(&bytes);
         table.flags.push(flags);
     }
@@ -180,7 +184,10 @@ pub fn build(hf: &Tokenizer, size: usize, control: impl Fn(u32) -> bool) -> Tabl
     table.join = match rules {
         _ if rules.other || (rules.first && own_space) => Join::Other,
         _ if rules.byte_level => Join::Bytes,
-        _ => Join::Pieces { strip: rules.strip, first: rules.first },
+        _ => Join::Pieces {
+            strip: rules.strip,
+            first: rules.first,
+        },
     };
     table
 }

@@ -2,6 +2,7 @@
 //! minijinja differs from Python. Templates are untrusted downloads.
 
 use crate::bounded::Bounded;
+use crate::clock::{strftime, Now};
 use crate::guard::Failure;
 use crate::python::{self, Json};
 use minijinja::syntax::SyntaxConfig;
@@ -46,24 +47,6 @@ fn fuel(context: usize) -> u64 {
     (50_000 + 32 * n).min(2_000_000 + n / 4)
 }
 
-/// The local time that `strftime_now` shows.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub struct Now {
-    pub year: i32,
-    pub month: i32,
-    pub day: i32,
-    pub hour: i32,
-    pub minute: i32,
-    pub second: i32,
-    /// Days since Sunday.
-    pub weekday: i32,
-    /// Day of the year from 1.
-    pub yearday: i32,
-    /// Seconds east of UTC.
-    pub offset: i32,
-}
-
 thread_local! {
     static NOW: RefCell<Now> = const { RefCell::new(Now {
         year: 1970, month: 1, day: 1, hour: 0, minute: 0, second: 0, weekday: 4, yearday: 1, offset: 0,
@@ -87,7 +70,10 @@ impl Template {
     /// every render sees unless its context has them.
     pub fn compile(source: &str, globals: &[u8]) -> Result<Template, Failure> {
         if source.len() > MAX_SOURCE {
-            return Err(refuse!("template of {} bytes, at most {MAX_SOURCE}", source.len()));
+            return Err(refuse!(
+                "template of {} bytes, at most {MAX_SOURCE}",
+                source.len()
+            ));
         }
         let source = with_blocks(&source.replace("\r\n", "\n").replace('\r', "\n"));
         let globals: JsonValue = serde_json::from_slice(globals)?;
@@ -106,7 +92,10 @@ impl Template {
     /// Renders the template with a JSON object as its variables.
     pub fn render(&self, context: &[u8], now: Now) -> Result<String, Failure> {
         if context.len() > MAX_CONTEXT {
-            return Err(refuse!("context of {} bytes, at most {MAX_CONTEXT}", context.len()));
+            return Err(refuse!(
+                "context of {} bytes, at most {MAX_CONTEXT}",
+                context.len()
+            ));
         }
         let mut env = self.env.clone();
         env.set_fuel(Some(fuel(context.len())));
@@ -159,7 +148,10 @@ fn failure(error: Error) -> Failure {
         }
         source = cause.source();
     }
-    let line = error.line().map(|l| format!(" (line {l})")).unwrap_or_default();
+    let line = error
+        .line()
+        .map(|l| format!(" (line {l})"))
+        .unwrap_or_default();
     match error.detail() {
         Some(detail) => refuse!("{}: {detail}{line}", error.kind()),
         None => refuse!("{}{line}", error.kind()),
@@ -169,10 +161,20 @@ fn failure(error: Error) -> Failure {
 /// Copies a message's reasoning to the other names that templates read it
 /// under, as transformers 5 does before it renders.
 fn alias_reasoning(context: &mut JsonValue) {
-    let messages = context.get_mut("messages").and_then(JsonValue::as_array_mut);
-    for message in messages.into_iter().flatten().filter_map(JsonValue::as_object_mut) {
+    let messages = context
+        .get_mut("messages")
+        .and_then(JsonValue::as_array_mut);
+    for message in messages
+        .into_iter()
+        .flatten()
+        .filter_map(JsonValue::as_object_mut)
+    {
         let names = ["reasoning_content", "thinking", "reasoning"];
-        let found = names.iter().filter_map(|n| message.get(*n)).find(|v| !v.is_null()).cloned();
+        let found = names
+            .iter()
+            .filter_map(|n| message.get(*n))
+            .find(|v| !v.is_null())
+            .cloned();
         let Some(reasoning) = found else { continue };
         if !message.contains_key("thinking") {
             message.shift_insert(0, "thinking".into(), reasoning.clone());
@@ -194,7 +196,10 @@ fn with_blocks(source: &str) -> String {
             break;
         };
         let inside = &tag[2..end];
-        let word = inside.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim();
+        let word = inside
+            .trim_start_matches(['-', '+'])
+            .trim_end_matches(['-', '+'])
+            .trim();
         match word {
             "generation" => out.push_str(&tag[..end + 2].replace("generation", "with")),
             "endgeneration" => out.push_str(&tag[..end + 2].replace("endgeneration", "endwith")),
@@ -213,23 +218,34 @@ fn with_blocks(source: &str) -> String {
 
 fn environment() -> Result<Environment<'static>, Failure> {
     let mut env = Environment::new();
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build();
     env.set_syntax(syntax.map_err(failure)?);
     env.set_auto_escape_callback(|_| AutoEscape::None);
     env.set_unknown_method_callback(method);
     env.set_formatter(format);
     env.add_filter("tojson", tojson);
     env.add_filter("indent", indent);
-    env.add_filter("string", |state: &State, value: &Value| python::string(state, value));
+    env.add_filter("string", |state: &State, value: &Value| {
+        python::string(state, value)
+    });
     env.add_test("iterable", |value: &Value| match value.kind() {
         ValueKind::Undefined | ValueKind::String => true,
         kind => matches!(kind, ValueKind::Seq | ValueKind::Map | ValueKind::Iterable),
     });
-    env.add_function("raise_exception", |message: &Value| -> Result<Value, Error> {
-        let message = message.to_string();
-        Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
+    env.add_function(
+        "raise_exception",
+        |message: &Value| -> Result<Value, Error> {
+            let message = message.to_string();
+            Err(Error::new(ErrorKind::InvalidOperation, message.clone())
+                .with_source(Raised(message)))
+        },
+    );
+    env.add_function("strftime_now", |format: &str| {
+        NOW.with(|n| strftime(format, *n.borrow()))
     });
-    env.add_function("strftime_now", |format: &str| NOW.with(|n| strftime(format, *n.borrow())));
     env.remove_global("debug");
     for name in ["tools", "documents"] {
         env.add_global(name, Value::from(()));
@@ -247,12 +263,19 @@ fn format(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Erro
 }
 
 fn wide(width: usize) -> Error {
-    Error::new(ErrorKind::InvalidOperation, format!("width {width}, at most {MAX_WIDTH}"))
+    Error::new(
+        ErrorKind::InvalidOperation,
+        format!("width {width}, at most {MAX_WIDTH}"),
+    )
 }
 
 fn spaces(width: &Value) -> Result<String, Error> {
     if let Some(text) = width.as_str() {
-        return if text.len() > MAX_WIDTH { Err(wide(text.len())) } else { Ok(text.into()) };
+        return if text.len() > MAX_WIDTH {
+            Err(wide(text.len()))
+        } else {
+            Ok(text.into())
+        };
     }
     let width = i64::try_from(width.clone())?.max(0) as usize;
     if width > MAX_WIDTH {
@@ -282,14 +305,24 @@ fn tojson(state: &State, value: &Value, args: Rest<ValueOrKwargs>) -> Result<Str
     if item.len() > MAX_WIDTH || key.len() > MAX_WIDTH {
         return Err(wide(item.len().max(key.len())));
     }
-    Json { ascii, indent, item, key, sort }.dumps(state, value)
+    Json {
+        ascii,
+        indent,
+        item,
+        key,
+        sort,
+    }
+    .dumps(state, value)
 }
 
 fn text_at(pair: &Value, at: usize) -> Result<String, Error> {
     let item = pair.get_item_by_index(at)?;
     match item.as_str() {
         Some(text) => Ok(text.into()),
-        None => Err(Error::new(ErrorKind::InvalidOperation, "separators must be two strings")),
+        None => Err(Error::new(
+            ErrorKind::InvalidOperation,
+            "separators must be two strings",
+        )),
     }
 }
 
@@ -323,7 +356,11 @@ fn indent(state: &State, value: &Value, args: Rest<ValueOrKwargs>) -> Result<Str
     state.consume_fuel(((text.len() + lines.len() * width.len()) / 64) as u64)?;
     let mut out = String::new();
     for (i, line) in lines.iter().enumerate() {
-        let pad = if i == 0 { first } else { blank || !line.is_empty() };
+        let pad = if i == 0 {
+            first
+        } else {
+            blank || !line.is_empty()
+        };
         out.push_str(if i > 0 { "\n" } else { "" });
         out.push_str(if pad { &width } else { "" });
         out.push_str(line);
@@ -366,73 +403,4 @@ fn check_fields(format: &str) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
-];
-const DAYS: [&str; 7] =
-    ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
-
-/// Formats the local time as C's strftime does in the C locale.
-fn strftime(format: &str, now: Now) -> Result<String, Error> {
-    let mut out = String::new();
-    let mut chars = format.chars();
-    while let Some(c) = chars.next() {
-        if c != '%' {
-            out.push(c);
-            continue;
-        }
-        let mut spec = chars.next().unwrap_or('%');
-        let bare = spec == '-';
-        if bare {
-            spec = chars.next().unwrap_or('%');
-        }
-        let field = time_field(spec, now)?;
-        let shown = if bare { field.trim_start_matches(['0', ' ']) } else { &field };
-        out.push_str(if bare && shown.is_empty() { "0" } else { shown });
-    }
-    Ok(out)
-}
-
-fn time_field(spec: char, now: Now) -> Result<String, Error> {
-    let month = MONTHS.get(now.month as usize - 1).copied().unwrap_or("January");
-    let day = DAYS.get(now.weekday as usize).copied().unwrap_or("Sunday");
-    let hour12 = (now.hour + 11) % 12 + 1;
-    let offset = now.offset.abs() / 60;
-    Ok(match spec {
-        'Y' => now.year.to_string(),
-        'y' => format!("{:02}", now.year.rem_euclid(100)),
-        'm' => format!("{:02}", now.month),
-        'd' => format!("{:02}", now.day),
-        'e' => format!("{:2}", now.day),
-        'H' => format!("{:02}", now.hour),
-        'I' => format!("{hour12:02}"),
-        'M' => format!("{:02}", now.minute),
-        'S' => format!("{:02}", now.second),
-        'f' => "000000".into(),
-        'p' => if now.hour < 12 { "AM" } else { "PM" }.into(),
-        'B' => month.into(),
-        'b' | 'h' => month[..3].into(),
-        'A' => day.into(),
-        'a' => day[..3].into(),
-        'j' => format!("{:03}", now.yearday),
-        'w' => now.weekday.to_string(),
-        'u' => (if now.weekday == 0 { 7 } else { now.weekday }).to_string(),
-        'z' => format!("{}{:02}{:02}", if now.offset < 0 { '-' } else { '+' }, offset / 60, offset % 60),
-        'Z' => String::new(),
-        'F' => strftime("%Y-%m-%d", now)?,
-        'D' | 'x' => strftime("%m/%d/%y", now)?,
-        'T' | 'X' => strftime("%H:%M:%S", now)?,
-        'R' => strftime("%H:%M", now)?,
-        'c' => strftime("%a %b %e %H:%M:%S %Y", now)?,
-        'n' => "\n".into(),
-        't' => "\t".into(),
-        '%' => "%".into(),
-        other => {
-            let detail = format!("strftime_now: unknown format %{other}");
-            return Err(Error::new(ErrorKind::InvalidOperation, detail));
-        }
-    })
 }

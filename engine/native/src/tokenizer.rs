@@ -12,9 +12,9 @@ use tokenizers::{
 
 /// The largest vocabulary that is loaded. The largest in use has 262,144 tokens.
 const MAX_VOCAB: usize = 1 << 22;
-/// The longest text that is encoded. The library keeps 16 bytes of offsets for
-/// each byte of text, several times over.
-pub const MAX_TEXT: usize = 32 << 20;
+/// The longest text that is encoded, some two million tokens. The library keeps
+/// offsets for every byte: 32 MiB of text were seen to take 6 GiB.
+pub const MAX_TEXT: usize = 8 << 20;
 
 /// A loaded tokenizer. Its methods may run on any number of threads at once.
 pub struct Tokenizer {
@@ -41,15 +41,22 @@ impl Tokenizer {
     pub fn load(source: &[u8], config: Option<&[u8]>) -> Result<Tokenizer, Failure> {
         let mut hf = Hf::from_bytes(source).map_err(|e| refuse!("tokenizer.json: {e}"))?;
         let config: Value = match config {
-            Some(bytes) => serde_json::from_slice(bytes)
-                .map_err(|e| refuse!("tokenizer_config.json: {e}"))?,
+            Some(bytes) => {
+                serde_json::from_slice(bytes).map_err(|e| refuse!("tokenizer_config.json: {e}"))?
+            }
             None => Value::Null,
         };
         added::apply_config(&mut hf, &config)?;
 
-        let size = hf.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
+        let size = hf
+            .get_vocab(true)
+            .into_values()
+            .max()
+            .map_or(0, |id| id as usize + 1);
         if size == 0 || size > MAX_VOCAB {
-            return Err(refuse!("tokenizer.json: {size} token ids, want 1 to {MAX_VOCAB}"));
+            return Err(refuse!(
+                "tokenizer.json: {size} token ids, want 1 to {MAX_VOCAB}"
+            ));
         }
         let plain = without_control(&hf)?;
         let control = |id: u32| is_control(&hf, id);
@@ -62,7 +69,15 @@ impl Tokenizer {
         let bare = Pipeline::edited(&parts, &no_prefix)?;
         let bos = leading_token(&hf, &config);
         let info = OnceLock::new();
-        Ok(Tokenizer { hf, plain, inner, bare, table, bos, info })
+        Ok(Tokenizer {
+            hf,
+            plain,
+            inner,
+            bare,
+            table,
+            bos,
+            info,
+        })
     }
 
     /// Encodes text. Where special is set, literals of control tokens become
@@ -72,7 +87,14 @@ impl Tokenizer {
         let mut ids = Vec::with_capacity(text.len() / 3);
         let (norm, pre) = (self.hf.get_normalizer(), self.hf.get_pre_tokenizer());
         if special {
-            self.run(self.hf.get_added_vocabulary(), norm, pre, text, true, &mut ids)?;
+            self.run(
+                self.hf.get_added_vocabulary(),
+                norm,
+                pre,
+                text,
+                true,
+                &mut ids,
+            )?;
         } else {
             self.run(&self.plain, norm, pre, text, false, &mut ids)?;
         }
@@ -101,13 +123,22 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    fn encode_piece(&self, text: &str, from: usize, to: usize, ids: &mut Vec<u32>) -> Result<(), Failure> {
+    fn encode_piece(
+        &self,
+        text: &str,
+        from: usize,
+        to: usize,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), Failure> {
         if from == to {
             return Ok(());
         }
         let (norm, pre) = match from {
             0 => (self.hf.get_normalizer(), self.hf.get_pre_tokenizer()),
-            _ => (self.inner.normalizer.as_ref(), self.inner.pre_tokenizer.as_ref()),
+            _ => (
+                self.inner.normalizer.as_ref(),
+                self.inner.pre_tokenizer.as_ref(),
+            ),
         };
         self.run(&self.plain, norm, pre, &text[from..to], false, ids)
     }
@@ -116,7 +147,10 @@ impl Tokenizer {
     /// stopped: no control tokens and no prefix.
     pub fn encode_bare(&self, text: &str) -> Result<Vec<u32>, Failure> {
         let mut ids = Vec::new();
-        let (norm, pre) = (self.bare.normalizer.as_ref(), self.bare.pre_tokenizer.as_ref());
+        let (norm, pre) = (
+            self.bare.normalizer.as_ref(),
+            self.bare.pre_tokenizer.as_ref(),
+        );
         self.run(&self.plain, norm, pre, text, false, &mut ids)?;
         Ok(ids)
     }
@@ -147,10 +181,13 @@ impl Tokenizer {
         if let Some(pre_tokenizer) = pre_tokenizer {
             pre_tokenizer.pre_tokenize(&mut split)?;
         }
-        for (piece, _, tokens) in split.get_splits(OffsetReferential::Normalized, OffsetType::None) {
+        for (piece, _, tokens) in split.get_splits(OffsetReferential::Normalized, OffsetType::None)
+        {
             match tokens {
                 Some(tokens) => ids.extend(tokens.iter().map(|t| t.id)),
-                None if special => ids.extend(self.hf.get_model().tokenize(piece)?.iter().map(|t| t.id)),
+                None if special => {
+                    ids.extend(self.hf.get_model().tokenize(piece)?.iter().map(|t| t.id))
+                }
                 None => self.model_plain(piece, ids)?,
             }
         }
@@ -167,7 +204,9 @@ impl Tokenizer {
         for token in &tokens {
             let (from, to) = token.offsets;
             // An unknown token is a control token too, but spells other text.
-            if !self.table.flag(token.id, CONTROL) || piece.get(from..to) != self.literal(token.id).as_deref() {
+            if !self.table.flag(token.id, CONTROL)
+                || piece.get(from..to) != self.literal(token.id).as_deref()
+            {
                 continue;
             }
             match piece[from..to].chars().next().map(|c| from + c.len_utf8()) {
@@ -197,8 +236,14 @@ impl Tokenizer {
 
     /// The text of a token, as tokenizer.json writes it.
     pub fn literal(&self, id: u32) -> Option<String> {
-        let added = self.hf.get_added_vocabulary().get_added_tokens_decoder().get(&id);
-        added.map(|t| t.content.clone()).or_else(|| self.hf.id_to_token(id))
+        let added = self
+            .hf
+            .get_added_vocabulary()
+            .get_added_tokens_decoder()
+            .get(&id);
+        added
+            .map(|t| t.content.clone())
+            .or_else(|| self.hf.id_to_token(id))
     }
 
     /// Describes the tokenizer as JSON: sizes, decoder and added tokens by id.
@@ -268,7 +313,9 @@ fn no_prefix(step: &mut Value) {
 
 fn is_control(hf: &Hf, id: u32) -> bool {
     let tokens = hf.get_added_vocabulary().get_added_tokens_decoder();
-    tokens.get(&id).is_some_and(|t| added::is_control(&t.content, t.special))
+    tokens
+        .get(&id)
+        .is_some_and(|t| added::is_control(&t.content, t.special))
 }
 
 /// Copies the added vocabulary so that it finds no control token in text.
@@ -307,4 +354,68 @@ fn check_length(text: &str) -> Result<(), Failure> {
         return Err(refuse!("text of {} bytes, at most {MAX_TEXT}", text.len()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A Metaspace BPE with the pieces of "ab cd" and a non-special tag.
+    fn small() -> Tokenizer {
+        let mark = "\u{2581}";
+        let mut vocab = serde_json::Map::new();
+        for piece in [
+            "<unk>", "<s>", "</s>", "<", "/", "s", ">", "a", "b", mark, "<tag>", "t", "g",
+        ] {
+            vocab.insert(piece.into(), json!(vocab.len()));
+        }
+        let added = |id: u32, text: &str, special: bool| {
+            json!({"id": id, "content": text, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": special})
+        };
+        let space = json!({"type": "Metaspace", "replacement": mark, "prepend_scheme": "first", "split": false});
+        let file = json!({"version": "1.0", "normalizer": null, "pre_tokenizer": space,
+            "post_processor": null, "decoder": space,
+            "added_tokens": [added(0, "<unk>", true), added(1, "<s>", true), added(2, "</s>", true),
+                added(10, "<tag>", false)],
+            "model": {"type": "BPE", "vocab": vocab, "merges": [], "unk_token": "<unk>",
+                "ignore_merges": true, "fuse_unk": false, "byte_fallback": false}});
+        Tokenizer::load(file.to_string().as_bytes(), None).unwrap()
+    }
+
+    #[test]
+    fn special_text_is_what_the_library_itself_encodes() {
+        let t = small();
+        for text in [
+            "",
+            "a b",
+            "<s>a b</s>",
+            "a<tag>b",
+            "</s></s>",
+            " a ",
+            "zz",
+            "<s> a",
+        ] {
+            let want = t.hf.encode(text, false).unwrap().get_ids().to_vec();
+            assert_eq!(t.encode(text, true).unwrap(), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_spells_a_control_token_is_cut_short() {
+        let t = small();
+        // As one word: BPE that ignores merges takes it from the vocabulary.
+        assert_eq!(t.hf.get_model().tokenize("</s>").unwrap()[0].id, 2);
+        assert_eq!(t.encode_bare("</s>").unwrap(), [3, 4, 5, 6]);
+        assert_eq!(t.encode_bare("<tag>").unwrap(), [3, 11, 7, 12, 6]);
+        // An unknown character is no control token.
+        assert_eq!(t.encode_bare("z").unwrap(), [0]);
+    }
+
+    #[test]
+    fn only_the_start_gets_the_prefix() {
+        let t = small();
+        assert_eq!(t.encode_spans("a<s>b", &[(0, 1)]).unwrap(), [9, 7, 1, 8]);
+        assert_eq!(t.encode_bare("a").unwrap(), [7]);
+    }
 }
