@@ -124,7 +124,9 @@ func (g *generation) Text(ctx context.Context, channel schema.Channel, text stri
 	switching := g.freshN > 0 && channel != g.channel
 	g.add(channel, text, tokens)
 	switch {
-	case g.marked || g.freshN == 0:
+	case g.freshN == 0:
+	case g.marked: // it goes out with what is queued already
+		g.spoken = true
 	case !g.spoken, switching,
 		g.fresh >= g.policy.maxTokens, g.freshN >= g.policy.maxBytes,
 		time.Since(g.sent) >= g.policy.interval:

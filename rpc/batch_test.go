@@ -128,6 +128,30 @@ func TestBatchLeadingEdge(t *testing.T) {
 	}
 }
 
+// TestBatchFirstTextWithAStatus: the first text may go out with the status that
+// precedes it; what comes next then waits for its time like any other.
+func TestBatchFirstTextWithAStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newWire(t)
+		g := newGeneration("g", p.w, schema.StreamPolicy{})
+		g.Status(schema.GenerateStatus{State: schema.StateDecoding})
+		g.Text(t.Context(), schema.ChannelText, "a", 1) // nobody has read the status yet
+		var all bytes.Buffer
+		go func() { _, _ = io.Copy(&all, p) }()
+		synctest.Wait()
+		time.Sleep(defaultInterval / 3)
+		g.Text(t.Context(), schema.ChannelText, "b", 1)
+		synctest.Wait()
+		require.Equal(t, "a", text(decode(t, all.Bytes()), schema.ChannelText))
+		time.Sleep(defaultInterval)
+		synctest.Wait()
+		require.Equal(t, "ab", text(decode(t, all.Bytes()), schema.ChannelText))
+		g.finish()
+		<-p.w.flush()
+		synctest.Wait()
+	})
+}
+
 // TestBatchLatency: no text waits longer than the interval, whatever the
 // rhythm, and the first does not wait at all.
 func TestBatchLatency(t *testing.T) {

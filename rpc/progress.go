@@ -62,13 +62,10 @@ func (p *progress) report(stage string, percent int) {
 
 // end closes what report began.
 func (p *progress) end() {
-	if p == nil {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.begun && !p.ended {
+	p.ended = true
+	if p.begun {
 		p.c.notify("$/progress", schema.ProgressParams{Token: p.token, Value: schema.WorkDoneProgress{Kind: "end"}})
 	}
-	p.ended = true
 }

@@ -22,24 +22,31 @@ import (
 
 const busy = `{"jsonrpc":"2.0","id":1,"method":"generate","params":{"prompt":"say:x block"}}`
 
+// end is a way to end a connection.
+type end func(t *testing.T, c *rpctest.Client, cancel func())
+
+func closeInput(_ *testing.T, c *rpctest.Client, _ func()) { _ = c.CloseInput() }
+
+func terminate(_ *testing.T, _ *rpctest.Client, cancel func()) { cancel() }
+
+func exit(t *testing.T, c *rpctest.Client, _ func()) { require.NoError(t, c.Notify("exit", nil)) }
+
+func shutdown(t *testing.T, c *rpctest.Client, _ func()) {
+	_, err := c.Request("shutdown", nil)
+	require.NoError(t, err)
+}
+
+func both(ends ...end) end {
+	return func(t *testing.T, c *rpctest.Client, cancel func()) {
+		for _, e := range ends {
+			e(t, c, cancel)
+		}
+	}
+}
+
 // TestExitCodes ends connections in all ways, with and without work in flight,
 // in both framings.
 func TestExitCodes(t *testing.T) {
-	type end func(t *testing.T, c *rpctest.Client, cancel func())
-	closeInput := func(_ *testing.T, c *rpctest.Client, _ func()) { _ = c.CloseInput() }
-	terminate := func(_ *testing.T, _ *rpctest.Client, cancel func()) { cancel() }
-	exit := func(t *testing.T, c *rpctest.Client, _ func()) { require.NoError(t, c.Notify("exit", nil)) }
-	shutdown := func(t *testing.T, c *rpctest.Client, _ func()) {
-		_, err := c.Request("shutdown", nil)
-		require.NoError(t, err)
-	}
-	both := func(ends ...end) end {
-		return func(t *testing.T, c *rpctest.Client, cancel func()) {
-			for _, e := range ends {
-				e(t, c, cancel)
-			}
-		}
-	}
 	for _, test := range []struct {
 		name string
 		work string

@@ -75,6 +75,65 @@ func TestDecodePlaces(t *testing.T) {
 	require.Len(t, e.Data.Errors, 16)
 }
 
+// TestDecodeRules breaks rules one at a time, of every sort that there is.
+func TestDecodeRules(t *testing.T) {
+	type p = GenerateParams
+	for _, test := range []struct {
+		into any
+		in   string
+		want FieldError
+	}{
+		{new(p), `{"prompt":true}`, FieldError{InstancePath: "/prompt", Message: "got a boolean, want a string"}},
+		{new(p), `{"prompt":{}}`, FieldError{InstancePath: "/prompt", Message: "got an object, want a string"}},
+		{new(p), `{"prompt":"","model":[]}`, FieldError{InstancePath: "/model", Message: "got an array, want a string"}},
+		{new(p), `["prompt"]`, FieldError{Message: "got an array, want an object"}},
+		{new(p), `"prompt"`, FieldError{Message: "got a string, want an object"}},
+		{new(p), `null`, FieldError{Message: "got null, want an object"}},
+		{new(p), `{"prompt":"","stop":{}}`, FieldError{InstancePath: "/stop", Message: "got an object, want an array"}},
+		{new(p), `{"prompt":"","stop":["a",""]}`, FieldError{InstancePath: "/stop/1", Message: "got 0 characters, want at least 1"}},
+		{new(p), `{"prompt":"","stop":[` + strings.Repeat(`"a",`, 16) + `"a"]}`, FieldError{InstancePath: "/stop", Message: "got 17 elements, want at most 16"}},
+		{new(p), `{"prompt":"","generationId":"` + strings.Repeat("é", 129) + `"}`, FieldError{InstancePath: "/generationId", Message: "got 129 characters, want at most 128"}},
+		{new(p), `{"prompt":"","maxTokens":1.5}`, FieldError{InstancePath: "/maxTokens", Message: "got 1.5, want an integer"}},
+		{new(p), `{"prompt":"","maxTokens":1e99}`, FieldError{InstancePath: "/maxTokens", Message: "got 1e99, want an integer"}},
+		{new(p), `{"prompt":"","maxTokens":0}`, FieldError{InstancePath: "/maxTokens", Message: "got 0, want 1 to 2147483647"}},
+		{new(p), `{"prompt":"","sampling":{"topP":1e999}}`, FieldError{InstancePath: "/sampling/topP", Message: "the number is out of range"}},
+		{new(p), `{"prompt":"","sampling":{"topP":-1e-9}}`, FieldError{InstancePath: "/sampling/topP", Message: "got -1e-9, want 0 to 1"}},
+		{new(p), `{"prompt":"","priority":"` + strings.Repeat("é", 40) + `"}`, FieldError{InstancePath: "/priority", Message: `got "` + strings.Repeat("é", 32) + `…", want one of interactive, background`}},
+		{new(p), `{"prompt":"","tools":[{"name":"a.b","inputSchema":{}}]}`, FieldError{InstancePath: "/tools/0/name", Message: `got "a.b", want a match of ^[A-Za-z0-9_-]{1,64}$`}},
+		{new(p), `{"prompt":"","tools":[{"name":"a","inputSchema":true}]}`, FieldError{InstancePath: "/tools/0", Message: "inputSchema is no object"}},
+		{new(p), `{"prompt":"","tools":[""]}`, FieldError{InstancePath: "/tools/0", Message: "got an empty name"}},
+		{new(p), `{"prompt":"","toolChoice":"all"}`, FieldError{InstancePath: "/toolChoice", Message: `got "all", want auto, required, none or an object`}},
+		{new(p), `{"prompt":"","toolChoice":7}`, FieldError{InstancePath: "/toolChoice", Message: "got a number, want a string or an object"}},
+		{new(p), `{"prompt":"","toolChoice":{}}`, FieldError{InstancePath: "/toolChoice/name", Message: "missing"}},
+		{new(p), `{"prompt":"","stream":true}`, FieldError{InstancePath: "/stream", Message: "got a boolean, want false or an object"}},
+		{new(p), `{"prompt":"","workDoneToken":1.5}`, FieldError{InstancePath: "/workDoneToken", Message: "got 1.5, want a string or an integer"}},
+		{new(p), `{"prompt":"","workDoneToken":[]}`, FieldError{InstancePath: "/workDoneToken", Message: "got an array, want a string or an integer"}},
+		{new(p), `{"prompt":"","responseFormat":{"type":"json_schema"}}`, FieldError{InstancePath: "/responseFormat", Message: "type json_schema needs schema"}},
+		{new(p), `{"prompt":"","responseFormat":{"type":"lark"}}`, FieldError{InstancePath: "/responseFormat", Message: "type lark needs source"}},
+		{new(p), `{"messages":[{"role":"assistant","toolCalls":[{"callId":"a","name":"b","arguments":7}]}]}`, FieldError{InstancePath: "/messages/0/toolCalls/0", Message: "arguments are no object"}},
+		{new(p), `{}`, FieldError{Message: "neither messages nor prompt is given"}},
+		{new(p), `{"messages":[]}`, FieldError{Message: "messages is empty"}},
+		{new(p), `{"messages":[{"role":"user"}],"prompt":""}`, FieldError{Message: "messages and prompt are both given, want one"}},
+		{new(TokensCountParams), `{}`, FieldError{Message: "neither messages nor text is given"}},
+		{new(CancelParams), `{"all":false}`, FieldError{Message: "neither generationId nor all:true is given"}},
+		{new(CancelParams), `{"all":true,"generationId":"a"}`, FieldError{Message: "generationId and all:true are both given, want one"}},
+		{new(CancelParams), `{"all":"yes"}`, FieldError{InstancePath: "/all", Message: "got a string, want a boolean"}},
+		{new(InitializeParams), `{"processId":"7"}`, FieldError{InstancePath: "/processId", Message: "got a string, want an integer"}},
+		{new(SetTraceParams), `{}`, FieldError{InstancePath: "/value", Message: "missing"}},
+	} {
+		require.Nil(t, Scan([]byte(test.in), 128, nil), test.in)
+		require.Equal(t, InvalidParams(test.want), Decode([]byte(test.in), test.into), test.in)
+	}
+}
+
+func TestContentText(t *testing.T) {
+	c := Content{{Type: PartReasoning, Text: "hm"}, {Type: PartText, Text: "a"}, {Type: PartImage, Data: "AA=="}, {Type: PartText, Text: "b"}}
+	require.Equal(t, "ab", c.Text())
+	require.Equal(t, "hm", c.Reasoning())
+	require.Equal(t, "x", TextContent("x").Text())
+	require.Empty(t, Content(nil).Text())
+}
+
 // TestDecodeKeeps: raw members keep their bytes and are no part of the input.
 func TestDecodeKeeps(t *testing.T) {
 	in := []byte(`{"tools":[{"name":"a","inputSchema": { "z" : 1, "a":"\u00e9" } }]}`)
