@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,7 +31,29 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if left := children(); len(left) > 0 {
+		fmt.Fprintln(os.Stderr, "processes left behind:", left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// children lists the processes that this one started and that still run, where
+// the platform tells.
+func children() []string {
+	var left []string
+	parent := fmt.Sprintf(" %d ", os.Getpid())
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range stats {
+		stat, _ := os.ReadFile(file)
+		// "pid (name) state parent …", and the name may hold anything.
+		end := strings.LastIndex(string(stat), ") ")
+		if end > 0 && len(stat) > end+3 && strings.HasPrefix(string(stat[end+3:]), parent) {
+			left = append(left, string(stat[:end+1]))
+		}
+	}
+	return left
 }
 
 // hang bounds every wait on a spawned server, at many times what it takes.
