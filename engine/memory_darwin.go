@@ -15,3 +15,6 @@ func hostMemory() int64 {
 	}
 	return int64(total / 4 * 3)
 }
+
+// adviseHuge does nothing: macOS chooses its pages itself.
+func adviseHuge([]byte) {}
