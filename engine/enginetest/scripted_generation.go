@@ -112,10 +112,11 @@ func (g *generation) tell() {
 
 // paused reports that the consumer has to catch up before the next token.
 func (g *generation) paused() bool {
+	full := g.n >= len(g.events)-1 // reports may fill it, too
 	if a := g.model.RunAhead; a != nil && g.begun && g.prefill == len(g.req.Prompt) {
-		return len(g.made) >= g.asked+*a
+		return full || len(g.made) >= g.asked+*a
 	}
-	return g.n >= len(g.events)-1
+	return full
 }
 
 // take copies what may be handed over into dst.
