@@ -346,3 +346,50 @@ impl Matcher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::byte_chars;
+
+    /// A byte-level vocabulary of the single bytes, whose normalizer writes
+    /// lower case, and an end token.
+    fn vocabulary() -> Vocabulary {
+        let vocab: serde_json::Map<String, Value> = byte_chars()
+            .into_iter()
+            .map(|(c, byte)| (c.to_string(), json!(byte)))
+            .collect();
+        let level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+            "use_regex": true});
+        let file = json!({"version": "1.0", "normalizer": {"type": "Lowercase"},
+            "pre_tokenizer": level, "post_processor": null, "decoder": level,
+            "added_tokens": [{"id": 256, "content": "<end>", "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true}],
+            "model": {"type": "BPE", "vocab": vocab, "merges": []}});
+        let tokenizer = Tokenizer::load(file.to_string().as_bytes(), None).unwrap();
+        Vocabulary::new(Arc::new(tokenizer), 300, &[256]).unwrap()
+    }
+
+    #[test]
+    fn forced_tokens_spell_the_grammar_and_not_what_the_normalizer_makes_of_it() {
+        let grammar = Arc::new(vocabulary().compile("regex", "ABC.").unwrap());
+        assert_eq!(grammar.matcher().forced().unwrap(), [65, 66, 67]);
+    }
+
+    #[test]
+    fn a_mask_has_no_bits_beyond_the_logits() {
+        let grammar = Arc::new(vocabulary().compile("regex", "(?s:.)*").unwrap());
+        let mut words = vec![u32::MAX; 300usize.div_ceil(32)];
+        let mut matcher = grammar.matcher();
+        matcher.mask(&mut words).unwrap();
+        let bits = |w: &[u32]| w.iter().map(|w| w.count_ones()).sum::<u32>();
+        // Every byte that can begin a character, and the end.
+        assert_eq!(bits(&words), 128 + (0xf4 - 0xc2 + 1) + 1);
+        assert_eq!(words[256 / 32], 1);
+        matcher.consume(256).unwrap();
+        matcher.mask(&mut words).unwrap();
+        assert_eq!(bits(&words), 1);
+        matcher.rollback(1).unwrap();
+        matcher.consume(65).unwrap();
+    }
+}

@@ -130,7 +130,7 @@ fn byte_token(name: &str) -> Option<u8> {
 /// The characters that stand for bytes in byte-level vocabularies (GPT-2's
 /// table): printable Latin-1 stands for itself, the other bytes for the
 /// characters from U+0100 on.
-fn byte_chars() -> HashMap<char, u8> {
+pub fn byte_chars() -> HashMap<char, u8> {
     let mut next = 0x100u32;
     let mut map = HashMap::new();
     for byte in 0..=255u8 {
