@@ -272,6 +272,9 @@ part_native() {
   key=$(native_key)
   if [[ ! -d $cache/native-$key ]]; then
     say 'native: cargo build (81 s from nothing on 2 cores)'
+    # The target folder is shared by all clones, and cargo judges our sources by
+    # their times: an older file of this clone would pass for built.
+    touch "$root/engine/native/src/lib.rs"
     (cd "$root/engine/native" && cargo --config "$deps/cargo.toml" build --release --locked)
     scratch
     cp "$cache/cargo/release/libharmonyd_native.a" "$made/"
