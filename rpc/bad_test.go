@@ -149,6 +149,7 @@ func TestLongHeader(t *testing.T) {
 		name, header, want string
 	}{
 		{"line", "X: " + strings.Repeat("y", 8<<10) + "\r\n\r\n", "message header: a line is longer than 8192 bytes"},
+		{"line with a length in it", "X: " + strings.Repeat("y", 9000) + " Content-Length: 2\r\n\r\n", "message header: a line is longer than 8192 bytes"},
 		{"line of 64 MB", "X: " + strings.Repeat("y", 64<<20) + "\r\n\r\n", "message header: a line is longer than 8192 bytes"},
 		{"block", strings.Repeat("X: "+strings.Repeat("y", 1000)+"\n", 70) + "\n", "message header: longer than 65536 bytes"},
 	} {

@@ -218,7 +218,6 @@ func (g *generation) pin() {
 	}
 	g.marks[len(g.marks)-1] = len(g.queue) - taken
 	g.sealed = len(g.queue)
-	g.fresh, g.freshN = 0, 0
 }
 
 // arm makes sure that what is held back goes out when its time has come.

@@ -392,6 +392,36 @@ func TestBatchPin(t *testing.T) {
 	})
 }
 
+// TestBatchPinWhileTaken: the writer is in the middle of what waits when more
+// is said and pinned, at every point of it.
+func TestBatchPinWhileTaken(t *testing.T) {
+	for read := range 6 {
+		synctest.Test(t, func(t *testing.T) {
+			p := newWire(t)
+			g := newGeneration("g", p.w, schema.StreamPolicy{})
+			for range 6 {
+				g.Text(t.Context(), schema.ChannelText, strings.Repeat("x", deltaBytes), 1)
+			}
+			var all bytes.Buffer
+			_, err := io.CopyN(&all, p, int64(read*deltaBytes))
+			require.NoError(t, err)
+			synctest.Wait()
+			g.Text(t.Context(), schema.ChannelReasoning, "y", 1)
+			g.pin()
+			g.Text(t.Context(), schema.ChannelText, "z", 1)
+			g.pin()
+			g.finish()
+			go func() { _, _ = io.Copy(&all, p) }()
+			<-p.w.flush()
+			synctest.Wait()
+			got := decode(t, all.Bytes())
+			require.Equal(t, strings.Repeat("x", 6*deltaBytes)+"z", text(got, schema.ChannelText))
+			require.Equal(t, "y", text(got, schema.ChannelReasoning))
+			require.Equal(t, schema.StateDone, got[len(got)-1].Params.State)
+		})
+	}
+}
+
 // TestBatchAllocations: text that waits for its interval takes no memory
 // beyond itself, and a notification next to none.
 func TestBatchAllocations(t *testing.T) {

@@ -46,11 +46,19 @@ func TestGenerateAndCancelInOneWrite(t *testing.T) {
 			fmt.Sprintf(`{"jsonrpc":"2.0","method":"cancel","params":{"generationId":"g%d"}}`, i),
 			fmt.Sprintf(`{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":%d}}`, i),
 			`{"jsonrpc":"2.0","method":"cancel","params":{"all":true}}`,
-		}[i%3]
+			fmt.Sprintf(`{"jsonrpc":"2.0","id":"ack","method":"cancel","params":{"generationId":"g%d"}}`, i),
+		}[i%4]
 		require.NoError(t, c.Send(generate, cancel))
+		acknowledged := i%4 != 3
 		for {
 			m, err := c.Receive()
 			require.NoError(t, err)
+			if string(m.ID) == `"ack"` {
+				require.JSONEq(t, `{"cancelled":true,"state":"queued"}`, string(m.Result))
+				acknowledged = true
+				continue
+			}
+			require.True(t, acknowledged || strings.Contains(m.Raw, "queued"), "before the acknowledgement: %s", m.Raw)
 			if m.ID == nil {
 				require.Equal(t, "generate/status", m.Method)
 				continue

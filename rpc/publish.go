@@ -1,0 +1,39 @@
+package rpc
+
+import (
+	"harmonyd/schema"
+)
+
+// Methods is what both sides may send, in the order of the documentation:
+// first the methods of the client's, then the notifications of the server's.
+func Methods() []schema.Method {
+	var all []schema.Method
+	for i := range methods {
+		m := &methods[i]
+		row := schema.Method{Name: m.name, Doc: m.doc, Kind: m.kind.published(), Side: schema.SideServer, Params: m.params}
+		if m.kind != notify {
+			row.Result = m.result
+		}
+		all = append(all, row)
+	}
+	for i := range notifications {
+		n := &notifications[i]
+		all = append(all, schema.Method{
+			Name: n.name, Doc: n.doc, Kind: schema.MethodNotification, Side: schema.SideClient, Params: n.params,
+		})
+	}
+	return all
+}
+
+// Schema is the protocol as one JSON Schema document: see schema.Publish.
+func Schema() ([]byte, error) { return schema.Publish(Methods()) }
+
+func (k kind) published() schema.MethodKind {
+	switch k {
+	case call:
+		return schema.MethodRequest
+	case notify:
+		return schema.MethodNotification
+	}
+	return schema.MethodEither
+}
