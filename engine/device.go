@@ -74,6 +74,12 @@ func (e *Engine) openMLX(ctx context.Context, folder string, info job.Model,
 		b = newMLXBackend(p.model, p.slots, Limits{
 			ContextLength: info.ContextLength, Vocab: info.Vocab, StopIDs: info.StopIDs,
 		})
+		if d.gpu {
+			// Only Metal acts on it. Caches stay out: wiring memory that grows has
+			// brought whole machines down.
+			_, err := mlx.SetWiredLimit(mlx.ActiveMemory() + mlx.BufferMemory())
+			return err
+		}
 		return nil
 	})
 	return b, err

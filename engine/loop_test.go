@@ -302,19 +302,20 @@ func TestNextTurnComputesItsNewTokensOnly(t *testing.T) {
 
 func TestDecodeAllocatesNothing(t *testing.T) {
 	b := newBench(t, Options{})
-	require.Zero(t, allocsPerToken(t, b.Engine, "tiny"))
+	require.Zero(t, allocsPerToken(t, b.Engine, job.Sampling{}))
 }
 
 // allocsPerToken runs the loop token by token, as it runs when something waits at
 // every step boundary, and counts what the Go heap is asked for.
-func allocsPerToken(t *testing.T, e *Engine, model string) float64 {
+func allocsPerToken(t *testing.T, e *Engine, s job.Sampling) float64 {
 	t.Helper()
-	require.NoError(t, e.Load(t.Context(), model, nil))
+	require.NoError(t, e.Load(t.Context(), "tiny", nil))
 	var allocs float64
 	require.NoError(t, e.thread.do(control, func() error {
-		m, _ := e.known(model)
+		m, _ := e.known("tiny")
 		g := &Generation{req: request(pseudoPrompt(9, 96), 400), engine: e, entry: m, phase: prefilling,
 			ring: newRing(64, func() {}), done: make(chan struct{})}
+		g.req.Sampling = s
 		g.stopAt.Store(-1)
 		for g.phase == prefilling {
 			if err := e.advance(g); err != nil {

@@ -31,7 +31,7 @@ type Sampler struct {
 	constants [4]mlx.Var // float32 scalars, see the accessors
 	keys      mlx.Var    // uint32 [2*keyBlock], for positions from first on
 	first     int
-	words     [2 * keyBlock]uint32
+	words     []uint32 // of keys; apart from the Vars, since C gets to see it
 }
 
 // The constants of a Sampler.
@@ -44,7 +44,7 @@ const (
 
 // New returns a sampler for p, whose fields must be in range.
 func New(p Params) (*Sampler, error) {
-	m := &Sampler{p: p, first: -1}
+	m := &Sampler{p: p, first: -1, words: make([]uint32, 2*keyBlock)}
 	if p.Temperature == 0 {
 		return m, nil
 	}
@@ -127,7 +127,7 @@ func (m *Sampler) key(s *mlx.Scope, position int) mlx.Array {
 			w := mix(m.p.Seed ^ mix(uint64(m.first+i)))
 			m.words[2*i], m.words[2*i+1] = uint32(w>>32), uint32(w)
 		}
-		m.keys.Set(s.FromUint32s(m.words[:], len(m.words)))
+		m.keys.Set(s.FromUint32s(m.words, len(m.words)))
 	}
 	i := 2 * (position - m.first)
 	return s.SliceAxis(m.keys.Array(), 0, i, i+2)
