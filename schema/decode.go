@@ -256,7 +256,8 @@ func (d *decoder) object(v reflect.Value) {
 	}
 }
 
-// member decodes one member and checks it against the rules of its field.
+// member decodes one member and checks it against the rules of its field, which
+// are those of each element too where the value is a list of strings.
 func (d *decoder) member(object reflect.Value, f *field) {
 	v := object.Field(f.index)
 	before := len(d.errs)
@@ -264,15 +265,16 @@ func (d *decoder) member(object reflect.Value, f *field) {
 	if len(d.errs) > before || len(d.errs) == maxFieldErrors {
 		return
 	}
-	if problem := f.rules.check(reflect.Indirect(v)); problem != "" {
+	v = reflect.Indirect(v)
+	if problem := f.rules.check(v); problem != "" {
 		d.fail("%s", problem)
 	}
-	if f.items == nil {
+	if v.Kind() != reflect.Slice || v.Type().Elem().Kind() != reflect.String {
 		return
 	}
 	outer := len(d.path)
 	for i := range v.Len() {
-		if problem := f.items.check(v.Index(i)); problem != "" {
+		if problem := f.rules.check(v.Index(i)); problem != "" {
 			d.path = strconv.AppendInt(append(d.path, '/'), int64(i), 10)
 			d.fail("%s", problem)
 			d.path = d.path[:outer]

@@ -28,7 +28,7 @@ type GenerateParams struct {
 	// MaxTokens bounds the output; absent means what the context still holds.
 	MaxTokens int `json:"maxTokens,omitempty" jsonschema:"minimum=1,maximum=2147483647"`
 	// Stop are texts that end the generation; they are not part of the output.
-	Stop []string `json:"stop,omitempty" jsonschema:"maxItems=16" items:"minLength=1,maxLength=1024"`
+	Stop []string `json:"stop,omitempty" jsonschema:"maxItems=16,minLength=1,maxLength=1024"`
 	// ResponseFormat restricts the output. Absent means free text.
 	ResponseFormat *ResponseFormat `json:"responseFormat,omitempty"`
 	// ContextOverflow says what happens to a prompt that is too long. Absent

@@ -18,12 +18,11 @@ type field struct {
 	index    int
 	required bool
 	rules    rules
-	items    *rules // rules of each element
 }
 
 // rules are the limits of one value, in JSON Schema's words. They are read
-// from the tag jsonschema, from which the published schema is made as well;
-// the tag items holds those of an array's elements.
+// from the tag jsonschema, from which the published schema is made as well.
+// On a list of strings all but maxItems are about each string.
 type rules struct {
 	minimum, maximum     *float64
 	minLength, maxLength int // in characters; maxLength 0 is none
@@ -53,17 +52,12 @@ func appendFields(fields []field, t reflect.Type) []field {
 		if name == "-" || !f.IsExported() || f.Anonymous {
 			continue
 		}
-		add := field{
+		fields = append(fields, field{
 			name:     name,
 			index:    i,
 			required: !strings.Contains(options, "omit"),
 			rules:    parseRules(f.Tag.Get("jsonschema")),
-		}
-		if tag, ok := f.Tag.Lookup("items"); ok {
-			r := parseRules(tag)
-			add.items = &r
-		}
-		fields = append(fields, add)
+		})
 	}
 	return fields
 }

@@ -1,10 +1,14 @@
 package schema
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/invopop/jsonschema"
+)
 
 // The types of this file have a short form on the wire. Each implements
 // decoder.wire for Decode; encoding/json comes to the same code through
-// UnmarshalJSON.
+// UnmarshalJSON. JSONSchemaExtend says the same in the published schema.
 
 // UnmarshalJSON decodes a string or a list of parts.
 func (c *Content) UnmarshalJSON(data []byte) error { return Decode(data, c) }
@@ -15,6 +19,21 @@ func (c *Content) wire(d *decoder) {
 		return
 	}
 	d.value((*[]Part)(c), "a string or an array")
+}
+
+// JSONSchemaExtend publishes a string or a list of parts.
+func (Content) JSONSchemaExtend(s *jsonschema.Schema) {
+	eitherForm(s, &jsonschema.Schema{Type: "string"}, &jsonschema.Schema{Type: s.Type, Items: s.Items})
+}
+
+// eitherForm makes s, the schema of a type with two forms, one of both.
+func eitherForm(s, short, long *jsonschema.Schema) {
+	*s = jsonschema.Schema{Description: s.Description, AnyOf: []*jsonschema.Schema{short, long}}
+}
+
+// members is the part of s that is about an object's members.
+func members(s *jsonschema.Schema) *jsonschema.Schema {
+	return &jsonschema.Schema{Type: s.Type, Properties: s.Properties, Required: s.Required}
 }
 
 // UnmarshalJSON decodes the name of a registered tool or a ToolSpec.
@@ -30,6 +49,14 @@ func (t *ToolRef) wire(d *decoder) {
 	t.Spec = new(ToolSpec)
 	d.value(t.Spec, "a string or an object")
 }
+
+// JSONSchemaExtend publishes a name or a ToolSpec.
+func (ToolRef) JSONSchemaExtend(s *jsonschema.Schema) {
+	spec, _ := s.Properties.Get("Spec")
+	eitherForm(s, &jsonschema.Schema{Type: "string", MinLength: count(1)}, &jsonschema.Schema{Ref: spec.Ref})
+}
+
+func count(n uint64) *uint64 { return &n }
 
 // MarshalJSON is the inverse of UnmarshalJSON.
 func (t ToolRef) MarshalJSON() ([]byte, error) {
@@ -55,6 +82,12 @@ func (t *ToolChoice) wire(d *decoder) {
 	}
 }
 
+// JSONSchemaExtend publishes auto, required, none or an object with a name.
+func (ToolChoice) JSONSchemaExtend(s *jsonschema.Schema) {
+	modes := []any{ToolChoiceAuto, ToolChoiceRequired, ToolChoiceNone}
+	eitherForm(s, &jsonschema.Schema{Type: "string", Enum: modes}, members(s))
+}
+
 // MarshalJSON is the inverse of UnmarshalJSON.
 func (t ToolChoice) MarshalJSON() ([]byte, error) {
 	if t.Mode != "" {
@@ -75,6 +108,11 @@ func (s *StreamPolicy) wire(d *decoder) {
 	}
 	d.skip()
 	*s = StreamPolicy{Off: true}
+}
+
+// JSONSchemaExtend publishes false or an object.
+func (StreamPolicy) JSONSchemaExtend(s *jsonschema.Schema) {
+	eitherForm(s, &jsonschema.Schema{Const: false}, members(s))
 }
 
 // MarshalJSON is the inverse of UnmarshalJSON.
@@ -98,6 +136,25 @@ func (t *ProgressToken) wire(d *decoder) {
 	}
 }
 
+// JSONSchemaExtend publishes a string or an integer.
+func (ProgressToken) JSONSchemaExtend(s *jsonschema.Schema) {
+	eitherForm(s, &jsonschema.Schema{Type: "string"}, &jsonschema.Schema{Type: "integer"})
+}
+
+// JSONSchemaExtend publishes an id as a string or an integer.
+func (CancelRequestParams) JSONSchemaExtend(s *jsonschema.Schema) {
+	id, _ := s.Properties.Get("id")
+	eitherForm(id, &jsonschema.Schema{Type: "string"}, &jsonschema.Schema{Type: "integer"})
+}
+
+// JSONSchemaExtend publishes the null that LSP clients without a process send.
+func (InitializeParams) JSONSchemaExtend(s *jsonschema.Schema) {
+	id, _ := s.Properties.Get("processId")
+	plain := *id
+	plain.Description = ""
+	eitherForm(id, &plain, &jsonschema.Schema{Type: "null"})
+}
+
 // MarshalJSON is the inverse of UnmarshalJSON.
 func (t ProgressToken) MarshalJSON() ([]byte, error) {
 	if len(t) == 0 {
@@ -107,15 +164,21 @@ func (t ProgressToken) MarshalJSON() ([]byte, error) {
 }
 
 // Rules that no single member tells. Decode asks for them once a value is
-// decoded.
+// decoded; JSONSchemaExtend publishes them.
 
 func (p *GenerateParams) broken() string {
 	return oneOf("messages", p.Messages, "prompt", p.Prompt)
 }
 
+// JSONSchemaExtend publishes that exactly one of messages and prompt is given.
+func (GenerateParams) JSONSchemaExtend(s *jsonschema.Schema) { extendOneOf(s, "messages", "prompt") }
+
 func (p *TokensCountParams) broken() string {
 	return oneOf("messages", p.Messages, "text", p.Text)
 }
+
+// JSONSchemaExtend publishes that exactly one of messages and text is given.
+func (TokensCountParams) JSONSchemaExtend(s *jsonschema.Schema) { extendOneOf(s, "messages", "text") }
 
 func oneOf(list string, messages []Message, single string, text *string) string {
 	switch {
@@ -129,6 +192,12 @@ func oneOf(list string, messages []Message, single string, text *string) string 
 	return ""
 }
 
+func extendOneOf(s *jsonschema.Schema, list, single string) {
+	messages, _ := s.Properties.Get(list)
+	messages.MinItems = count(1)
+	s.OneOf = []*jsonschema.Schema{{Required: []string{list}}, {Required: []string{single}}}
+}
+
 func (p *CancelParams) broken() string {
 	switch {
 	case p.GenerationID == "" && !p.All:
@@ -137,6 +206,22 @@ func (p *CancelParams) broken() string {
 		return "generationId and all:true are both given, want one"
 	}
 	return ""
+}
+
+// JSONSchemaExtend publishes that exactly one of generationId and all:true is
+// given.
+func (CancelParams) JSONSchemaExtend(s *jsonschema.Schema) {
+	s.OneOf = []*jsonschema.Schema{
+		{Required: []string{"generationId"}},
+		having("all", &jsonschema.Schema{Const: true}, "all"),
+	}
+}
+
+// having is the schema of an object whose member, where it is there, is value.
+func having(member string, value *jsonschema.Schema, required ...string) *jsonschema.Schema {
+	p := jsonschema.NewProperties()
+	p.Set(member, value)
+	return &jsonschema.Schema{Properties: p, Required: required}
 }
 
 func (f *ResponseFormat) broken() string {
@@ -153,6 +238,20 @@ func (f *ResponseFormat) broken() string {
 	return ""
 }
 
+// JSONSchemaExtend publishes which types need a schema and which a source.
+func (ResponseFormat) JSONSchemaExtend(s *jsonschema.Schema) {
+	needs := func(member string, value *jsonschema.Schema, types ...any) *jsonschema.Schema {
+		return &jsonschema.Schema{
+			If:   having("type", &jsonschema.Schema{Enum: types}),
+			Then: having(member, value, member),
+		}
+	}
+	s.AllOf = []*jsonschema.Schema{
+		needs("schema", jsonschema.TrueSchema, FormatJSONSchema),
+		needs("source", &jsonschema.Schema{MinLength: count(1)}, FormatRegex, FormatLark),
+	}
+}
+
 func (t *ToolCall) broken() string {
 	if len(t.Arguments) == 0 || t.Arguments[0] != '{' {
 		return "arguments are no object"
@@ -160,9 +259,20 @@ func (t *ToolCall) broken() string {
 	return ""
 }
 
+// JSONSchemaExtend publishes that arguments are an object.
+func (ToolCall) JSONSchemaExtend(s *jsonschema.Schema) { extendObject(s, "arguments") }
+
 func (t *ToolSpec) broken() string {
 	if len(t.InputSchema) == 0 || t.InputSchema[0] != '{' {
 		return "inputSchema is no object"
 	}
 	return ""
+}
+
+// JSONSchemaExtend publishes that inputSchema is an object.
+func (ToolSpec) JSONSchemaExtend(s *jsonschema.Schema) { extendObject(s, "inputSchema") }
+
+func extendObject(s *jsonschema.Schema, member string) {
+	m, _ := s.Properties.Get(member)
+	m.Type = "object"
 }
