@@ -82,7 +82,14 @@ func (e *Engine) openMLX(ctx context.Context, folder string, info job.Model,
 		}
 		return nil
 	})
-	return b, err
+	if err != nil {
+		_ = e.thread.do(control, func() error {
+			b.Close()
+			return nil
+		})
+		return nil, err
+	}
+	return b, nil
 }
 
 func bytesText(n int64) string {

@@ -79,7 +79,7 @@ func TestStopAtEveryPositionAndRunAhead(t *testing.T) {
 	for n := range longest + 1 {
 		next := append(append(slices.Clone(prompt), all[:n]...), 1, 2, 3)
 		var want *outcome
-		for ahead := range 9 {
+		for ahead := -1; ahead <= 8; ahead++ {
 			name := fmt.Sprintf("stop at %d, %d ahead", n, ahead)
 			// A fresh model, so that nothing is cached from before.
 			require.NoError(t, b.Unload(t.Context(), "tiny"))
@@ -88,6 +88,7 @@ func TestStopAtEveryPositionAndRunAhead(t *testing.T) {
 			require.Equal(t, job.StopConsumer, stopped.result.Reason, name)
 			require.Equal(t, job.Usage{PromptTokens: 20, GeneratedTokens: n}, stopped.result.Usage, name)
 			require.Equal(t, all[:n], append([]int32{}, stopped.ids[:n]...), name)
+			require.Equal(t, 20+n, b.keptTokens(t), name)
 			turn := generate(t, b.Engine, request(next, 10))
 			turn.result.Stats, turn.kinds = job.Stats{}, nil
 			if want == nil {
@@ -100,10 +101,25 @@ func TestStopAtEveryPositionAndRunAhead(t *testing.T) {
 	}
 }
 
+// keptTokens is the length of the newest sequence in the prefix cache.
+func (b *bench) keptTokens(t *testing.T) (n int) {
+	t.Helper()
+	require.NoError(t, b.thread.do(control, func() error {
+		m, _ := b.known("tiny")
+		n = m.prefixes.kept[len(m.prefixes.kept)-1].seq.Len()
+		return nil
+	}))
+	return n
+}
+
 // stopWith stops a generation after n tokens when exactly ahead more have been
-// read from the device.
+// read from the device. Ahead -1 is the moment when the loop has handed over the
+// last one and not yet looked around.
 func stopWith(t *testing.T, b *bench, prompt []int32, n, ahead int) outcome {
 	t.Helper()
+	if ahead < 0 {
+		return stopAtOnce(t, b, prompt, n)
+	}
 	reached, resume := make(chan struct{}), make(chan struct{})
 	reads, after := 0, 0
 	b.intercept(func(step string, _ int) error {
@@ -131,6 +147,30 @@ func stopWith(t *testing.T, b *bench, prompt []int32, n, ahead int) outcome {
 	return o
 }
 
+func stopAtOnce(t *testing.T, b *bench, prompt []int32, n int) outcome {
+	t.Helper()
+	var g *Generation
+	started := make(chan struct{})
+	reads := 0
+	b.intercept(func(step string, _ int) error {
+		<-started
+		if step == "Read" {
+			reads++
+		}
+		if reads == n && (step == "Read" || step == "Extend") {
+			g.Stop(n)
+		}
+		return nil
+	})
+	var err error
+	g, err = b.Start(request(prompt, 30))
+	require.NoError(t, err)
+	close(started)
+	o := consume(t, g)
+	b.intercept(nil)
+	return o
+}
+
 func TestStopAfterTheEndCutsBack(t *testing.T) {
 	b := newBench(t, Options{})
 	prompt := pseudoPrompt(20, 96)
@@ -145,6 +185,8 @@ func TestStopAfterTheEndCutsBack(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, job.StopConsumer, res.Reason)
 		require.Equal(t, n, res.Usage.GeneratedTokens)
+		// The last of all tokens was never fed.
+		require.Equal(t, min(20+n, 29), b.keptTokens(t))
 		next := append(append(slices.Clone(prompt), all[:n]...), 5, 6)
 		o := generate(t, b.Engine, request(next, 5))
 		fresh := newBench(t, Options{})
