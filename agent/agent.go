@@ -45,8 +45,8 @@ type Options struct {
 }
 
 // Agent answers requests with the help of an engine. All methods may be called
-// from any goroutine. Their errors are *schema.Error, but for faults of the
-// program itself.
+// from any goroutine. Their errors are *schema.Error, but for that of a ctx that
+// ended, which is the context's own, and for faults of the program itself.
 type Agent struct {
 	engine Engine
 	tools  Toolbox
@@ -199,7 +199,9 @@ func wireError(ctx context.Context, err error) error {
 	switch {
 	case errors.As(err, &wire):
 		return wire
-	case cancelled || ctx.Err() != nil:
+	case ctx.Err() != nil: // whoever ended it knows why, and says so
+		return ctx.Err()
+	case cancelled:
 		return schema.Errorf(schema.KindCancelled, "cancelled")
 	case errors.As(err, &notFound):
 		return schema.ModelNotFound(notFound.Model, notFound.Available)

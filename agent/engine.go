@@ -62,9 +62,6 @@ type Tokenizer interface {
 	// special tokens in text become those tokens; otherwise they are ordinary
 	// text. Nothing is added around the text.
 	Encode(text string, special bool) ([]int32, error)
-	// Decode returns the text of ids; special tokens are left out where
-	// skipSpecial is set.
-	Decode(ids []int32, skipSpecial bool) (string, error)
 	// SpecialLiterals are the texts that Encode turns into control tokens.
 	SpecialLiterals() []string
 	// NewStream starts a streaming decode.

@@ -205,6 +205,7 @@ func TestRefusals(t *testing.T) {
 		{"17 stops", func(p *schema.GenerateParams) { p.Stop = strings.Split(strings.Repeat("x", 17), "") }, "/stop", "got 17 strings"},
 		{"empty stop", func(p *schema.GenerateParams) { p.Stop = []string{"x", ""} }, "/stop/1", "got 0 characters, want 1 to 1024"},
 		{"long stop", func(p *schema.GenerateParams) { p.Stop = []string{strings.Repeat("é", 1025)} }, "/stop/0", "got 1025 characters"},
+		{"stop not UTF-8", func(p *schema.GenerateParams) { p.Stop = []string{"\xa9"} }, "/stop/0", "is not UTF-8"},
 		{"priority", func(p *schema.GenerateParams) { p.Priority = "urgent" }, "/priority", `got "urgent"`},
 		{"contextOverflow", func(p *schema.GenerateParams) { p.ContextOverflow = "pray" }, "/contextOverflow", `got "pray"`},
 	} {

@@ -36,6 +36,8 @@ func checkGenerate(p *schema.GenerateParams) error {
 	for i, s := range p.Stop {
 		if n := utf8.RuneCountInString(s); n < 1 || n > maxStopLength {
 			add(fmt.Sprintf("/stop/%d", i), "got %d characters, want 1 to %d", n, maxStopLength)
+		} else if !utf8.ValidString(s) { // text would be cut within a character
+			add(fmt.Sprintf("/stop/%d", i), "is not UTF-8")
 		}
 	}
 	switch p.Priority {

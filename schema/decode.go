@@ -213,6 +213,13 @@ func (d *decoder) array(v reflect.Value) {
 	v.Set(reflect.MakeSlice(v.Type(), 0, 0))
 	outer := len(d.path)
 	for i := 0; !d.accept(']') && d.pos < len(d.data); i++ {
+		if len(d.errs) >= maxFieldErrors {
+			// What is wrong already needs no memory: in Go an element can be 60 times
+			// what it is in JSON.
+			d.skip()
+			d.accept(',')
+			continue
+		}
 		d.path = strconv.AppendInt(append(d.path, '/'), int64(i), 10)
 		// Append by one element keeps memory in step with what was sent.
 		v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))

@@ -73,6 +73,7 @@ func TestDecodePlaces(t *testing.T) {
 
 	require.ErrorAs(t, Decode([]byte(`{"messages":[`+strings.Repeat("1,", 50)+`1]}`), &p), &e)
 	require.Len(t, e.Data.Errors, 16)
+	require.Less(t, len(p.Messages), 20, "what is wrong already is not kept")
 }
 
 // TestDecodeRules breaks rules one at a time, of every sort that there is.
