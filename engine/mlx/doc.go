@@ -18,7 +18,8 @@
 //     any other call of mlx-c, whose own handler does both.
 //   - No text from outside reaches mlx-c, which uses its messages as formats:
 //     modes are enums, and files, names and templates stay in Go.
-//   - The status of every call is checked in one place, hm_leave of shim.c.
+//   - An operation returns its result through hm_leave of shim.c, which checks
+//     the status; nothing else returns one.
 //   - No operation converts a dtype silently beyond MLX's own promotion, and a
 //     scalar has a dtype like any other array: float32 with float16 gives float32.
 //

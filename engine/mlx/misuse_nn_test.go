@@ -155,6 +155,11 @@ func addAttention(add adder) {
 		func(o *operands, s *Scope) Array {
 			return sdpa(o, o.q, o.none, o.k, MaskNone, o.none, o.none)
 		})
+	add("sdpa [1 4 3 8] x [1 0 5 8] x [1 0 5 8] x absent x absent",
+		func(o *operands, s *Scope) Array {
+			none := s.SliceAxis(o.k, 1, 0, 0)
+			return sdpa(o, o.q, none, none, MaskNone, o.none, o.none)
+		})
 	add("sdpa [1 4 3 4] x [1 2 5 8] x [1 2 5 8] x absent x absent",
 		func(o *operands, s *Scope) Array {
 			return sdpa(o, s.SliceAxis(o.q, -1, 0, 4), o.k, o.k, MaskNone, o.none, o.none)
@@ -204,8 +209,16 @@ func addQuantized(add adder) {
 	call("absent x [32 8] x [32 2] x [32 2]", 32, 4, Affine, func(o *operands) (x, w, sc, b Array) {
 		return o.none, o.w, o.sc, o.sc
 	})
+	call("[0 64] x [32 8] x [32 2] x [32 2]", 32, 4, Affine, func(o *operands) (x, w, sc, b Array) {
+		return o.s.SliceAxis(o.x, 0, 0, 0), o.w, o.sc, o.sc
+	})
+	call("[1 0] x [32 0] x [32 0] x [32 0]", 32, 4, Affine, func(o *operands) (x, w, sc, b Array) {
+		none := o.s.SliceAxis(o.sc, 1, 0, 0)
+		return o.s.SliceAxis(o.x, 1, 0, 0), o.s.SliceAxis(o.w, 1, 0, 0), none, none
+	})
 	addConversions(add)
 	addGathers(add)
+	addEmptyGathers(add)
 }
 
 func addConversions(add adder) {
@@ -265,6 +278,18 @@ func addGathers(add adder) {
 	add("gather_qmm [4 8] x [32 8] x [32 2] x [32 2] x absent x [3]",
 		func(o *operands, s *Scope) Array {
 			return s.GatherQMM(o.m, o.w, o.sc, o.sc, o.none, o.i, true, 32, 4, Affine, false)
+		})
+}
+
+func addEmptyGathers(add adder) {
+	gather := func(o *operands, x, w, sc Array) Array {
+		return o.s.GatherQMM(x, w, sc, sc, o.none, o.i, true, 32, 4, Affine, false)
+	}
+	add("gather_qmm [0 64] x [32 8] x [32 2] x [32 2] x absent x [3]",
+		func(o *operands, s *Scope) Array { return gather(o, s.SliceAxis(o.x, 0, 0, 0), o.w, o.sc) })
+	add("gather_qmm [1 64] x [0 8] x [0 2] x [0 2] x absent x [3]",
+		func(o *operands, s *Scope) Array {
+			return gather(o, o.x, s.SliceAxis(o.w, 0, 0, 0), s.SliceAxis(o.sc, 0, 0, 0))
 		})
 }
 

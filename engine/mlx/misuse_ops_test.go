@@ -29,6 +29,10 @@ func addElementwise(add adder) {
 		add(name+" [4 8] x absent", func(o *operands, s *Scope) Array { return f(s, o.m, o.none) })
 		add(name+" [4 8] x [16 8]", func(o *operands, s *Scope) Array { return f(s, o.m, o.n) })
 	}
+	// MLX stops the process on these.
+	add("sort [0 4]", func(o *operands, s *Scope) Array { return s.Sort(o.empty, 0) })
+	add("argsort [0 4]", func(o *operands, s *Scope) Array { return s.Argsort(o.empty, 0) })
+	add("cumsum [0 4]", func(o *operands, s *Scope) Array { return s.Cumsum(o.empty, 0, false, true) })
 	add("bit_and [4 8] x [4 8]", func(o *operands, s *Scope) Array { return s.BitAnd(o.m, o.m) })
 	add("bit_and absent x [3]", func(o *operands, s *Scope) Array { return s.BitAnd(o.none, o.i) })
 	add("right_shift [4 8] x [3]", func(o *operands, s *Scope) Array { return s.RightShift(o.m, o.i) })

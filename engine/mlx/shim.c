@@ -70,16 +70,21 @@ bool hm_scope_args(hm_scope *s, size_t n) {
   return hm_room(s, n);
 }
 
-hm_array hm_own(hm_scope *s, mlx_array a) {
-  if (s->n == s->cap) {
-    size_t cap = s->cap ? 2 * s->cap : 256;
-    hm_array *p = realloc(s->own, cap * sizeof *p);
-    if (!p) {
-      mlx_array_free(a);
-      return NULL;
-    }
-    s->own = p;
-    s->cap = cap;
+// own_room makes room for one more array.
+static bool own_room(hm_scope *s) {
+  if (s->n < s->cap) return true;
+  size_t cap = s->cap ? 2 * s->cap : 256;
+  hm_array *p = realloc(s->own, cap * sizeof *p);
+  if (!p) return false;
+  s->own = p;
+  s->cap = cap;
+  return true;
+}
+
+static hm_array own(hm_scope *s, mlx_array a) {
+  if (!own_room(s)) {
+    mlx_array_free(a);
+    return NULL;
   }
   hm_count_live(1);
   return s->own[s->n++] = a.ctx;
@@ -153,7 +158,7 @@ hm_array hm_leave(const hm_frame *f, int status, mlx_array r) {
     mlx_array_free(r);
     return hm_refuse(f, why);
   }
-  hm_array h = hm_own(f->s, r);
+  hm_array h = own(f->s, r);
   return h ? h : hm_refuse(f, "out of memory");
 }
 
@@ -359,10 +364,15 @@ static const char *bytes_error(int dtype, hm_dims shape, size_t bytes) {
   return want == bytes ? NULL : "the shape does not fit the number of bytes";
 }
 
+// Once the array owns the buffer, a refusal would free what the caller still
+// holds, so all that hm_leave could refuse is refused before.
 hm_array hm_from_buffer(hm_scope *s, void *p, int dtype, hm_dims shape) {
   HM_OP0(s, "from_buffer", NULL);
-  const char *why = bytes_error(dtype, shape, ((buffer_header *)p)[-1].bytes);
+  size_t bytes = ((buffer_header *)p)[-1].bytes;
+  const char *why = bytes_error(dtype, shape, bytes);
   HM_CHECK(!why, why);
+  HM_CHECK(bytes <= machine_bytes(), "larger than this machine's memory");
+  HM_CHECK(own_room(s), "out of memory");
   r_ = mlx_array_new_data_managed(p, shape.v, shape.n, dtype, free_buffer);
   HM_RETURN(0);
 }

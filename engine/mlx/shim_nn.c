@@ -111,6 +111,7 @@ hm_array hm_sdpa(hm_scope *s, hm_array q, hm_array k, hm_array v, float scale,
   HM_CHECK(mask_mode >= 0 && mask_mode < HM_MASK_END, "unknown mask mode");
   HM_CHECK((mask_mode == HM_MASK_ARRAY) == (mask != NULL),
            "a mask array goes with the array mask mode, and only with it");
+  HM_FULL(k);
   HM_RETURN(mlx_fast_scaled_dot_product_attention(
       &r_, hm_in(q), hm_in(k), hm_in(v), scale, modes[mask_mode], hm_in(mask),
       hm_in(sinks), false, s->stream));
@@ -131,6 +132,8 @@ hm_array hm_quantized_matmul(hm_scope *s, hm_array x, hm_array w, hm_array sc,
                              hm_array b, bool transpose, long long group,
                              long long bits, int mode) {
   HM_OP(s, "quantized_matmul", 3, NULL, x, w, sc, b);
+  HM_FULL(x);
+  HM_FULL(w);
   HM_QUANT(group, bits, mode);
   HM_RETURN(mlx_quantized_matmul(&r_, hm_in(x), hm_in(w), hm_in(sc), hm_in(b),
                                  transpose, group_, bits_, quant_modes[mode],
@@ -184,6 +187,8 @@ hm_array hm_gather_qmm(hm_scope *s, hm_array x, hm_array w, hm_array sc,
                        hm_array b, hm_array li, hm_array ri, bool transpose,
                        long long group, long long bits, int mode, bool sorted) {
   HM_OP(s, "gather_qmm", 3, NULL, x, w, sc, b, li, ri);
+  HM_FULL(x);
+  HM_FULL(w);
   HM_QUANT(group, bits, mode);
   HM_RETURN(mlx_gather_qmm(&r_, hm_in(x), hm_in(w), hm_in(sc), hm_in(b),
                            hm_in(li), hm_in(ri), transpose, group_, bits_,

@@ -50,6 +50,7 @@ hm_array hm_reduce(hm_scope *s, int op, hm_array a, long long axis, bool keep) {
 hm_array hm_axis(hm_scope *s, int op, hm_array a, long long axis) {
   HM_OP(s, by_axis[op].name, 1, NULL, a);
   HM_INT(axis);
+  if (op == HM_OP_SORT || op == HM_OP_ARGSORT) HM_FULL(a);
   HM_RETURN(by_axis[op].fn(&r_, hm_in(a), (int)axis, s->stream));
 }
 
@@ -60,7 +61,7 @@ hm_array hm_divide_by(hm_scope *s, bool remainder, hm_array a, long long n) {
   HM_CHECK(n >= 1 && n <= INT32_MAX, "the divisor is not positive");
   HM_CHECK(is_integer(a), "not an integer array");
   mlx_dtype d = mlx_array_dtype(hm_in(a));
-  HM_CHECK(n < (1LL << (8 * mlx_dtype_size(d) - 1)) || mlx_dtype_size(d) == 8,
+  HM_CHECK(mlx_dtype_size(d) == 8 || n < (1LL << (8 * mlx_dtype_size(d) - 1)),
            "the divisor does not fit the dtype");
   mlx_array v = mlx_array_new_int((int)n), by = {0};
   int rc = !v.ctx || mlx_astype(&by, v, d, s->stream) ||
@@ -93,6 +94,7 @@ hm_array hm_cumsum(hm_scope *s, hm_array a, long long axis, bool reverse,
                    bool inclusive) {
   HM_OP(s, "cumsum", 1, NULL, a);
   HM_INT(axis);
+  HM_FULL(a);
   mlx_optional_dtype none = {0};
   HM_RETURN(mlx_cumsum_axis(&r_, hm_in(a), (int)axis, reverse, inclusive, none,
                             s->stream));

@@ -19,7 +19,6 @@ extern _Thread_local char hm_message[1024];
 bool hm_enter(const hm_frame *f, int required);
 hm_array hm_leave(const hm_frame *f, int status, mlx_array r);
 hm_array hm_refuse(const hm_frame *f, const char *why);
-hm_array hm_own(hm_scope *s, mlx_array a);
 bool hm_room(hm_scope *s, size_t n);
 bool hm_unpack(const hm_frame *f, mlx_vector_array v, size_t want);
 void hm_count_live(int64_t n);
@@ -57,6 +56,11 @@ static inline mlx_array hm_in(hm_array a) { return (mlx_array){a}; }
 static inline bool hm_is_int(long long v) {
   return v >= INT32_MIN && v <= INT32_MAX;
 }
+
+// HM_FULL refuses an array without elements where MLX's CPU kernels divide by
+// a size, which stops the process.
+#define HM_FULL(a) \
+  HM_CHECK(mlx_array_size(hm_in(a)) != 0, "an operand has no elements")
 
 #define HM_INT(v) HM_CHECK(hm_is_int(v), "argument out of the range of an int")
 
