@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
 	"go/ast"
@@ -18,6 +19,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"harmonyd/rpc"
+	"harmonyd/schema"
 )
 
 var update = flag.Bool("update", false, "rewrite the generated parts of README.md")
@@ -90,6 +94,7 @@ var reserved = []struct {
 	{"os.Stdin", []string{"main", "rpc", "editors/terminal"}, true, "stdin is the protocol"},
 	{"os.Stdout", []string{"main", "rpc", "rpc/rpctest/demo", "editors/terminal"}, true, "stdout is the protocol"},
 	{"github.com/sourcegraph/jsonrpc2", []string{"rpc"}, false, "one package speaks JSON-RPC"},
+	{"github.com/invopop/jsonschema", []string{"schema"}, false, "the published schema is made where the wire types are"},
 	{"github.com/stretchr/testify/require", []string{"rpc/rpctest", "engine/enginetest"}, true, "assertions belong to tests"},
 	{"github.com/stretchr/testify/assert", nil, false, "require stops at the first failure"},
 }
@@ -314,20 +319,59 @@ func codeMap(t *testing.T) string {
 	return b.String()
 }
 
+// methodTable renders the method rows.
+func methodTable(*testing.T) string {
+	direction := map[schema.Side]string{schema.SideServer: "client → server", schema.SideClient: "server → client"}
+	kind := map[schema.MethodKind]string{schema.MethodEither: "request or notification"}
+	var b strings.Builder
+	b.WriteString("| method | direction | kind | what it does |\n|---|---|---|---|\n")
+	for _, m := range rpc.Methods() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", m.Name, direction[m.Side], cmp.Or(kind[m.Kind], string(m.Kind)), m.Doc)
+	}
+	return b.String()
+}
+
+// errorTable renders the error rows.
+func errorTable(*testing.T) string {
+	var b strings.Builder
+	b.WriteString("| code | kind | retryable | meaning |\n|---|---|---|---|\n")
+	for _, e := range schema.ErrorCodes {
+		retryable := "no"
+		if e.Retryable {
+			retryable = "yes"
+		}
+		fmt.Fprintf(&b, "| %d | `%s` | %s | %s |\n", e.Code, e.Kind, retryable, e.Meaning)
+	}
+	return b.String()
+}
+
+// TestREADMEIsFresh compares the generated parts of README.md, which stand
+// between comments with their names.
 func TestREADMEIsFresh(t *testing.T) {
-	const from, to = "<!-- code map: written by `go test -run README -update .` -->\n", "<!-- end of code map -->"
 	text, err := os.ReadFile("README.md")
 	require.NoError(t, err)
-	before, rest, ok := strings.Cut(string(text), from)
-	require.True(t, ok, "README.md lacks the line %q", from)
-	_, after, ok := strings.Cut(rest, to)
-	require.True(t, ok, "README.md lacks the line %q", to)
-	fresh := before + from + codeMap(t) + to + after
+	fresh := string(text)
+	for _, part := range []struct {
+		name   string
+		render func(*testing.T) string
+	}{
+		{"methods", methodTable},
+		{"errors", errorTable},
+		{"code map", codeMap},
+	} {
+		from := "<!-- " + part.name + ": written by `go test -run README -update .` -->\n"
+		to := "<!-- end of " + part.name + " -->"
+		before, rest, ok := strings.Cut(fresh, from)
+		require.True(t, ok, "README.md lacks the line %q", from)
+		_, after, ok := strings.Cut(rest, to)
+		require.True(t, ok, "README.md lacks the line %q", to)
+		now := before + from + part.render(t) + to + after
+		require.True(t, *update || now == fresh, "the part %q is stale; run go test -run README -update .", part.name)
+		fresh = now
+	}
 	if *update {
 		require.NoError(t, os.WriteFile("README.md", []byte(fresh), 0o644))
-		return
 	}
-	require.True(t, fresh == string(text), "the code map is stale; run go test -run README -update .")
 }
 
 // TestDependenciesHaveReasons makes every direct dependency earn its place.

@@ -56,6 +56,7 @@ func commands(in, out *os.File) terminal.Commands {
 		},
 		Models: openModels,
 		Doctor: examine,
+		Schema: rpc.Schema,
 	}
 }
 

@@ -315,6 +315,18 @@ func TestUsageErrors(t *testing.T) {
 	}
 }
 
+// TestSchemaComesFromTheProgram: what the binary prints, far from its sources,
+// is the document that changes of the protocol are read in.
+func TestSchemaComesFromTheProgram(t *testing.T) {
+	want, err := os.ReadFile("rpc/testdata/schema.json")
+	require.NoError(t, err)
+	cmd := program(t, "schema")
+	cmd.Dir = t.TempDir()
+	got, err := cmd.Output()
+	require.NoError(t, err)
+	require.Equal(t, string(want), string(got))
+}
+
 // lockedBuffer is a bytes.Buffer for a goroutine that writes and one that reads.
 type lockedBuffer struct {
 	mu  sync.Mutex

@@ -1,5 +1,5 @@
 // Package terminal holds the commands that a person types: generate, models,
-// import, doctor and version. It builds the command tree and its help, shows
+// import, doctor, schema and version. It builds the command tree and its help, shows
 // progress, and prints for people. It must never run a model itself or end the
 // process: what a command needs is handed in as Commands, and what went wrong
 // comes back as an error that carries its exit code.
@@ -74,6 +74,8 @@ type Commands struct {
 	Models func(o Options) (Models, error)
 	// Doctor examines the installation.
 	Doctor func(ctx context.Context, o Options) []Finding
+	// Schema is the protocol as a JSON Schema document with a line end.
+	Schema func() ([]byte, error)
 }
 
 // Options are the flags that all commands share.
@@ -185,7 +187,8 @@ Protocol or one message a line. The other commands are for a person.`,
 	own.IntVar(&s.ClientProcessID, "clientProcessId", 0, "end when the process with this `pid` ends")
 	own.IntVar(&s.WriteStallSeconds, "write-stall", 0, "give up on a client that has not read for this many `seconds`; 0 never does")
 
-	root.AddCommand(generateCommand(c, &o), modelsCommand(c, &o), importCommand(c, &o), doctorCommand(c, &o), versionCommand(c))
+	root.AddCommand(generateCommand(c, &o), modelsCommand(c, &o), importCommand(c, &o), doctorCommand(c, &o),
+		schemaCommand(c), versionCommand(c))
 	return root
 }
 
@@ -203,6 +206,26 @@ func noArguments(cmd *cobra.Command, args []string) error {
 }
 
 func usage(err error) error { return &ExitError{Code: ExitUsage, Err: err} }
+
+func schemaCommand(c Commands) *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the protocol as a JSON Schema",
+		Long: `schema prints one JSON Schema document, draft 2020-12, with the types of every
+method, notification and error that this server speaks. Types for another
+language and validators can be made from it.`,
+		Example: "  harmonyd schema > harmonyd.schema.json",
+		Args:    noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			text, err := c.Schema()
+			if err != nil {
+				return err
+			}
+			_, err = c.Out.Write(text)
+			return err
+		},
+	}
+}
 
 func versionCommand(c Commands) *cobra.Command {
 	return &cobra.Command{

@@ -189,6 +189,18 @@ func TestDoctor(t *testing.T) {
 	require.Equal(t, ExitFailed, run(t, c, "doctor").code)
 }
 
+func TestSchema(t *testing.T) {
+	text, err := []byte("{\n}\n"), error(nil)
+	c := Commands{Schema: func() ([]byte, error) { return text, err }}
+	require.Equal(t, ran{out: "{\n}\n"}, run(t, c, "schema"))
+	require.Equal(t, ExitUsage, run(t, c, "schema", "generate").code)
+	text, err = nil, errors.New("no sources")
+	r := run(t, c, "schema")
+	require.ErrorIs(t, r.failure, err)
+	require.Equal(t, ExitFailed, r.code)
+	require.Empty(t, r.out)
+}
+
 func TestOptionsReachTheServer(t *testing.T) {
 	var o Options
 	var s ServeOptions
@@ -225,7 +237,7 @@ func TestHelpTeaches(t *testing.T) {
 	for _, want := range []string{"language model", "Examples:", "harmonyd generate", "doctor", "--clientProcessId"} {
 		require.Contains(t, r.out, want)
 	}
-	for _, command := range []string{"generate", "import"} {
+	for _, command := range []string{"generate", "import", "schema"} {
 		require.Contains(t, run(t, Commands{}, command, "--help").out, "Examples:")
 	}
 	require.Equal(t, "harmonyd 1.2.3\n", run(t, Commands{}, "version").out)
