@@ -12,24 +12,26 @@ import (
 // This file is what the rows of methods.go do. Nearly all of the work is the
 // Agent's.
 
-func (c *conn) initialize(_ context.Context, p schema.InitializeParams) (schema.InitializeResult, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.phase = ready
-	if p.Trace != "" {
-		c.trace = p.Trace
-	}
-	if p.ProcessID != nil && *p.ProcessID > 0 {
-		c.parent <- *p.ProcessID
-	}
-	if p.ClientInfo != nil {
-		c.opts.Log.Info("client", "name", clip(p.ClientInfo.Name), "version", clip(p.ClientInfo.Version))
-	}
-	return schema.InitializeResult{
-		Capabilities:    schema.ServerCapabilities{Harmonyd: c.surface},
-		ServerInfo:      schema.PeerInfo{Name: c.opts.Name, Version: c.opts.Version},
-		ProtocolVersion: schema.Version,
-		Limits:          c.opts.Limits,
+func (c *conn) initialize(r *request, p schema.InitializeParams) (func(context.Context) (schema.InitializeResult, error), error) {
+	return func(context.Context) (schema.InitializeResult, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.phase = ready
+		if p.Trace != "" {
+			c.trace = p.Trace
+		}
+		if p.ProcessID != nil {
+			r.after = func() { c.parent <- *p.ProcessID }
+		}
+		if p.ClientInfo != nil {
+			c.opts.Log.Info("client", "name", clip(p.ClientInfo.Name), "version", clip(p.ClientInfo.Version))
+		}
+		return schema.InitializeResult{
+			Capabilities:    schema.ServerCapabilities{Harmonyd: c.surface},
+			ServerInfo:      schema.PeerInfo{Name: c.opts.Name, Version: c.opts.Version},
+			ProtocolVersion: schema.Version,
+			Limits:          c.opts.Limits,
+		}, nil
 	}, nil
 }
 

@@ -46,7 +46,7 @@ const (
 
 // methods is the table of what a client may send.
 var methods = []method{
-	row("initialize", "Opens the connection.", call, (*conn).initialize).during(opening).now(),
+	begin("initialize", "Opens the connection.", call, (*conn).initialize).during(opening).now(),
 	row("initialized", "Says that the client has read initialize's result.", notify, (*conn).ignore).now(),
 	begin("shutdown", "Cancels what runs; only exit may follow.", call, (*conn).shutdown).now(),
 	row("exit", "Ends the process.", notify, (*conn).exit).during(always).now(),

@@ -183,6 +183,26 @@ func TestDeadClient(t *testing.T) {
 	require.Equal(t, rpc.ExitOK, c.Wait())
 }
 
+// TestClientDies: the server lives as long as the client's process, and a few
+// seconds longer at most.
+func TestClientDies(t *testing.T) {
+	client := exec.Command("sleep", "1000")
+	require.NoError(t, client.Start())
+	synctest.Test(t, func(t *testing.T) {
+		c := rpctest.Start(t.Context(), &rpctest.Agent{}, rpc.Options{ClientProcessID: client.Process.Pid})
+		_, err := c.Initialize()
+		require.NoError(t, err)
+		require.NoError(t, c.Send(busy))
+		time.Sleep(time.Hour)
+		require.NoError(t, c.Call("tools/list", nil, nil, nil))
+		require.NoError(t, client.Process.Kill())
+		require.Error(t, client.Wait())
+		begin := time.Now()
+		require.Equal(t, rpc.ExitAbandoned, c.Wait())
+		require.LessOrEqual(t, time.Since(begin), 4*time.Second)
+	})
+}
+
 // TestDeafAgent: an agent that does not heed its context holds the end up for a
 // second, no longer.
 func TestDeafAgent(t *testing.T) {
