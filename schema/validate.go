@@ -30,6 +30,9 @@ type Validator struct {
 	compiled *jsonschema.Schema
 	// Unchecked are the places in the schema that checks leave out.
 	Unchecked []FieldError
+	// Subschemas counts the schema and those within it: compiling took time with
+	// their number.
+	Subschemas int
 }
 
 // Compile makes a Validator of a schema for an object: draft 2020-12, or
@@ -77,7 +80,7 @@ func Compile(raw json.RawMessage) (*Validator, []FieldError) {
 	if err != nil {
 		return nil, compileErrors(err)
 	}
-	return &Validator{compiled: compiled, Unchecked: w.unchecked}, nil
+	return &Validator{compiled: compiled, Unchecked: w.unchecked, Subschemas: w.schemas}, nil
 }
 
 // refusingLoader is asked for every document that the schema does not hold

@@ -105,11 +105,20 @@ func merge(old, added []tool, replace bool) (set []tool, changed bool, err error
 	limits := schema.DefaultLimits()
 	switch {
 	case len(set) > limits.MaxTools:
-		return nil, false, schema.Errorf(schema.KindToolConflict, "the set would have %d tools, and holds %d", len(set), limits.MaxTools)
+		return nil, false, full("the set would have %d tools, and holds %d", len(set), limits.MaxTools)
 	case size > limits.MaxToolBytes:
-		return nil, false, schema.Errorf(schema.KindToolConflict, "the set would have %d bytes, and holds %d", size, limits.MaxToolBytes)
+		return nil, false, full("the set would have %d bytes, and holds %d", size, limits.MaxToolBytes)
 	}
 	return set, changed, nil
+}
+
+// maxSubschemas bounds the time that one registration takes: it is more than a
+// full set of tools with thirty parameters each has.
+const maxSubschemas = 8192
+
+// full is the error of a set that cannot take more.
+func full(format string, args ...any) error {
+	return schema.Errorf(schema.KindToolConflict, format, args...)
 }
 
 // compile checks and compiles definitions.
@@ -123,12 +132,25 @@ func compile(specs []schema.ToolSpec) ([]tool, error) {
 	}
 	tools := make([]tool, len(specs))
 	var bad []schema.FieldError
+	size, subschemas := 0, 0
 	for i, s := range specs {
+		// Clients wait while schemas compile, so what cannot fit is not compiled.
+		if size += len(s.InputSchema) + len(s.OutputSchema); size > schema.DefaultLimits().MaxToolBytes {
+			return nil, full("the set would have more than %d bytes", schema.DefaultLimits().MaxToolBytes)
+		}
+		if subschemas > maxSubschemas {
+			return nil, full("the schemas of one registration have more than %d subschemas", maxSubschemas)
+		}
 		more, err := tools[i].define(i, s)
 		if err != nil {
 			return nil, err
 		}
 		bad = append(bad, more...)
+		for _, v := range []*schema.Validator{tools[i].input, tools[i].output} {
+			if v != nil {
+				subschemas += v.Subschemas
+			}
+		}
 	}
 	if len(bad) > 0 {
 		return nil, schema.ToolSchemaInvalid(bad[:min(len(bad), maxPlaces)]...)

@@ -185,6 +185,36 @@ func TestFullSet(t *testing.T) {
 	require.Len(t, names(r), 34)
 }
 
+// TestCostlySets are refused before most of them is compiled: a client that
+// wants to cancel something waits for a registration.
+func TestCostlySets(t *testing.T) {
+	for _, c := range []struct {
+		name, schema, want string
+		tools              int
+	}{
+		{"bytes", `{"description":"` + strings.Repeat("x", 60<<10) + `"}`, "more than 2097152 bytes", 35},
+		{"subschemas", `{"allOf":[` + strings.Repeat("{},", 900) + `{}]}`, "more than 8192 subschemas", 11},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := NewRegistry()
+			specs := make([]schema.ToolSpec, 0, 256)
+			for i := range c.tools {
+				specs = append(specs, spec(fmt.Sprintf("t%d", i), c.schema))
+			}
+			_, err := register(r, false, specs[:c.tools-1]...)
+			require.NoError(t, err)
+			// The last is no schema at all, and nobody looks at it.
+			specs[c.tools-1].InputSchema = json.RawMessage(strings.Replace(c.schema, "{", "[", 1))
+			_, err = register(NewRegistry(), false, specs...)
+			require.ErrorContains(t, err, c.want)
+			var wire *schema.Error
+			require.ErrorAs(t, err, &wire)
+			require.Equal(t, schema.KindToolConflict, wire.Data.Kind)
+			require.Len(t, names(r), c.tools-1)
+		})
+	}
+}
+
 func TestWarnings(t *testing.T) {
 	res, err := register(NewRegistry(), false, spec("fine", `{}`), spec("odd", `{"properties":{"p":{"pattern":"(?!x)"}}}`))
 	require.NoError(t, err)
