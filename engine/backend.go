@@ -46,6 +46,11 @@ type Sequence interface {
 	// Extend appends 1 to k tokens and puts the choice that follows the last
 	// of them in flight. Nothing may be in flight.
 	Extend(tokens []int32) error
+	// Verify appends 1 to k tokens in one evaluation and reads the choice that
+	// follows each of them: choices[i] is what Extend would have chosen after
+	// tokens[:i+1]. Choices is as long as tokens. Nothing is in flight
+	// afterwards; SetBack forgets the tokens that the caller does not keep.
+	Verify(tokens, choices []int32) error
 	// Dispatch appends the newest token in flight and puts the choice that
 	// follows it in flight. The token never leaves the device for it.
 	Dispatch() error

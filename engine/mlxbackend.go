@@ -109,6 +109,23 @@ func (q *mlxSequence) Extend(tokens []int32) error {
 	return q.forward(q.s.FromInt32s(tokens, 1, len(tokens)))
 }
 
+func (q *mlxSequence) Verify(tokens, choices []int32) error {
+	q.dropFlight()
+	s := q.s
+	defer s.Reset()
+	q.fence.Free()
+	begin := q.cache.Len()
+	logits := q.b.model.Logits(s, q.b.model.Forward(s, s.FromInt32s(tokens, 1, len(tokens)), q.cache))
+	rows := make([]mlx.Array, len(tokens))
+	for i := range rows {
+		// Each draw has its own position, and with it the key that it would have
+		// had in a step of its own.
+		rows[i] = q.sampler.Sample(s, s.SliceAxis(logits, 1, i, i+1), begin+i+1)
+	}
+	s.Int32s(s.Concatenate(1, rows...), choices)
+	return s.Err()
+}
+
 func (q *mlxSequence) Dispatch() error {
 	defer q.s.Reset()
 	return q.forward(q.tokens[(q.chosen-1)%len(q.tokens)].Array())

@@ -145,6 +145,57 @@ func TestSetBackGivesTheSameScores(t *testing.T) {
 	}
 }
 
+// TestVerifyChoosesAsSingleStepsDo feeds 1 to 8 tokens at once, as speculation
+// and forced tokens do, keeps some of them, and requires the choices of a
+// sequence that took every token by itself.
+func TestVerifyChoosesAsSingleStepsDo(t *testing.T) {
+	root := t.TempDir()
+	require.NoError(t, enginetest.Checkpoint{Seed: 5}.Write(root))
+	m := loadFolder(t, newTestEngine(t, Options{}), root, math.MaxInt64)
+	prompt := pseudoPrompt(12, 96)
+	for name, sampling := range map[string]job.Sampling{
+		"greedy": {}, "sampled": {Temperature: 0.9, TopP: 0.95, TopK: 20, Seed: 7, HasSeed: true},
+	} {
+		t.Run(name, func(tt *testing.T) {
+			m.do(tt, func(t must) error {
+				drafts := pseudoPrompt(8, 96)
+				start := func() Sequence {
+					q, err := m.NewSequence()
+					require.NoError(t, err)
+					require.NoError(t, q.SetSampling(sampling))
+					require.NoError(t, q.Prefill(prompt))
+					return q
+				}
+				single := start()
+				defer single.Close()
+				want := make([]int32, len(drafts))
+				for i := range drafts {
+					require.NoError(t, single.Extend(drafts[i:i+1]))
+					var err error
+					want[i], err = single.Read()
+					require.NoError(t, err)
+				}
+				for k := 1; k <= len(drafts); k++ {
+					q := start()
+					got := make([]int32, k)
+					require.NoError(t, q.Verify(drafts[:k], got))
+					require.Equal(t, want[:k], got, "%d at once", k)
+					for keep := k; keep >= 0; keep-- {
+						require.True(t, q.SetBack(q.Len()-len(prompt)-keep))
+						if keep < len(drafts) {
+							one := make([]int32, 1)
+							require.NoError(t, q.Verify(drafts[keep:keep+1], one))
+							require.Equal(t, want[keep], one[0], "%d of %d kept", keep, k)
+						}
+					}
+					q.Close()
+				}
+				return nil
+			})
+		})
+	}
+}
+
 // TestForkLeavesTheOriginalAlone lets both go on after a fork.
 func TestForkLeavesTheOriginalAlone(t *testing.T) {
 	root := t.TempDir()

@@ -95,6 +95,23 @@ func (q *Sequence) Extend(tokens []int32) error {
 	return nil
 }
 
+// Verify appends tokens and gives the choice after each.
+func (q *Sequence) Verify(tokens, choices []int32) error {
+	if err := q.b.before("Verify"); err != nil {
+		return err
+	}
+	for i := range tokens {
+		q.chosen, q.read = 0, 0
+		if err := q.feed(tokens[i]); err != nil {
+			return err
+		}
+		q.choose()
+		choices[i] = q.flight[0]
+	}
+	q.chosen, q.read = 0, 0
+	return nil
+}
+
 // Dispatch appends the newest choice and makes another one.
 func (q *Sequence) Dispatch() error {
 	if q.chosen == 0 {
