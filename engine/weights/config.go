@@ -13,6 +13,7 @@ const (
 	generationFile = "generation_config.json"
 	maxConfigBytes = 8 << 20
 	maxConfigDepth = 64
+	maxIDs         = 1024 // ids that end generation; each token is held against all
 )
 
 // A Config is a model's config.json: the bytes, for the architecture to decode,
@@ -180,6 +181,9 @@ func decodeIDs(text []byte) ([]int32, error) {
 	list := [][]byte{text}
 	if text[0] == '[' {
 		list = decodeArray(text)
+	}
+	if len(list) > maxIDs {
+		return nil, fmt.Errorf("lists %d ids, at most %d are read", len(list), maxIDs)
 	}
 	ids := make([]int32, 0, len(list))
 	for _, item := range list {

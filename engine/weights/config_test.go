@@ -150,6 +150,7 @@ func TestMalformedConfig(t *testing.T) {
 		check(text, "", configFile+": "+want)
 	}
 	for member, want := range map[string]string{
+		`"eos_token_id":[0` + strings.Repeat(",1", 1024) + `]`: "eos_token_id: lists 1025 ids, at most 1024 are read",
 		`"eos_token_id":-1`:                                        `eos_token_id: is "-1", want a non-negative integer`,
 		`"eos_token_id":"2"`:                                       `eos_token_id: is "\"2\"", want a non-negative integer`,
 		`"eos_token_id":[1,2.5]`:                                   `eos_token_id: is "2.5", want a non-negative integer`,
@@ -166,7 +167,7 @@ func TestMalformedConfig(t *testing.T) {
 		`"quantization":{"group_size":32,"bits":4,"mode":4}`:       `quantization: mode is not a string`,
 		`"quantization":{"group_size":32,"bits":4,"p":{"bits":4}}`: `quantization["p"]: group_size is missing`,
 		`"quantization":{"group_size":32,"bits":4,"p":8}`:          `quantization["p"]: byte 0: found '8', want '{'`,
-		`"quantization_config":{"quant_method":"gptq"}`:            `quantization_config: quant_method "gptq" is not supported`,
+		`"quantization_config":{"quant_method":"gptq"}`:            `quantization_config: quant_method "\"gptq\"" is not supported`,
 	} {
 		check(`{"model_type":"m",`+member+`}`, "", configFile+": "+want)
 	}

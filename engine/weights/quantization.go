@@ -68,7 +68,7 @@ func readQuantization(members object) (*Quantization, error) {
 		return nil, bad("", "%v", err)
 	}
 	if method, ok := top["quant_method"]; ok {
-		return nil, bad("", "quant_method %s is not supported", method)
+		return nil, bad("", "quant_method %s is not supported", quote(string(method)))
 	}
 	q := &Quantization{overrides: make(map[string]*QuantParams)}
 	if q.QuantParams, err = decodeQuantParams(top, "affine"); err != nil {
