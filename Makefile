@@ -90,7 +90,7 @@ fuzz: deps ## run every fuzz target for FUZZTIME (60s) each
 	done
 
 .PHONY: bench
-bench: deps ## all benchmarks, ten times each; BENCH is a pattern
+bench: build ## all benchmarks, ten times each; BENCH is a pattern
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -count 10 ./...
 
 .PHONY: bench-wire

@@ -199,8 +199,9 @@ mlxc_key() {
   } | digest
 }
 
-# build_mlxc KEY builds libmlxc against the wheel of $headers into $made. OpenBLAS must come before libmlx among the needed libraries:
-# symbol search then finds its BLAS before the slow one in the wheel.
+# build_mlxc KEY builds libmlxc against the wheel of $headers into $made. OpenBLAS
+# must come before libmlx among the needed libraries: symbol search then finds
+# its BLAS before the slow one in the wheel.
 build_mlxc() {
   local build=$cache/build-mlx-c mlx flags=
   mlx=$cache/mlx-$(mlx_key "$headers")
@@ -277,6 +278,7 @@ part_native() {
     touch "$root/engine/native/src/lib.rs"
     (cd "$root/engine/native" && cargo --config "$deps/cargo.toml" build --release --locked)
     scratch
+    [[ $(native_key) == "$key" ]] || die 'native: a source changed during the build; run this again'
     cp "$cache/cargo/release/libharmonyd_native.a" "$made/"
     keep "native-$key"
     how=built
@@ -397,9 +399,11 @@ main() {
   for part in "${parts[@]}"; do
     [[ $(type -t "part_$part") == function ]] || die "unknown part $part"
   done
-  command -v python3 >/dev/null || [[ ${parts[0]} == system && $(id -u) == 0 ]] || die 'python3 is missing'
+  # Before the lock, which needs the Python that this part may install.
+  [[ " ${parts[*]} " != *' system '* ]] || part_system
+  command -v python3 >/dev/null || die 'python3 is missing'
   lock
-  for part in "${parts[@]}"; do "part_$part"; done
+  for part in "${parts[@]}"; do [[ $part == system ]] || "part_$part"; done
   rm -rf "$cache"/new.*
   local text
   text=$(printf '%s; ' "${summary[@]}")
