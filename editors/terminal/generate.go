@@ -110,6 +110,7 @@ func generate(ctx context.Context, c Commands, o Options, p schema.GenerateParam
 	// The first Ctrl-C ends the answer; a second one ends the program as usual.
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
 	defer stop()
+	context.AfterFunc(ctx, stop)
 	a, closeAgent, err := c.Agent(ctx, o)
 	if err != nil {
 		return err
@@ -120,7 +121,7 @@ func generate(ctx context.Context, c Commands, o Options, p schema.GenerateParam
 	_, err = a.LoadModel(ctx, schema.ModelLoadParams{Model: p.Model}, bar.report)
 	bar.done()
 	if err != nil {
-		return err
+		return interrupted(ctx, err)
 	}
 	out := &printer{w: bufio.NewWriter(c.Out)}
 	r, err := a.Generate(ctx, p, out)
@@ -145,6 +146,14 @@ func generate(ctx context.Context, c Commands, o Options, p schema.GenerateParam
 
 // exitInterrupted is what shells report for a program that SIGINT ended.
 const exitInterrupted = 130
+
+// interrupted replaces the error of work that Ctrl-C ended.
+func interrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return &ExitError{Code: exitInterrupted}
+	}
+	return err
+}
 
 func milliseconds(ms float64) string {
 	return time.Duration(ms * float64(time.Millisecond)).Round(time.Millisecond).String()

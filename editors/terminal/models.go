@@ -1,7 +1,11 @@
 package terminal
 
 import (
+	"context"
 	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -63,11 +67,15 @@ afterwards. Weights that are quantized as Q4_0, Q4_1 or Q8_0 keep every bit.`,
 			if err != nil {
 				return err
 			}
+			// The first Ctrl-C leaves nothing half written; a second one does not wait.
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			context.AfterFunc(ctx, stop)
 			bar := newProgress(c.Err, c.ErrIsTerminal, "import")
-			got, err := m.Import(cmd.Context(), args[0], id, func(done, total int64, _ string) { bar.report(done, total) })
+			got, err := m.Import(ctx, args[0], id, func(done, total int64, _ string) { bar.report(done, total) })
 			bar.done()
 			if err != nil {
-				return err
+				return interrupted(ctx, err)
 			}
 			_, err = fmt.Fprintf(c.Out, "Imported %s. Try it: harmonyd generate -m %s \"Hello\"\n", got, got)
 			return err

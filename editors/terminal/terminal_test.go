@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -48,14 +50,18 @@ func (f *fake) LoadModel(_ context.Context, _ schema.ModelLoadParams, report fun
 type hub struct {
 	list     []Model
 	imported [2]string
+	during   func(context.Context) error
 	err      error
 }
 
 func (h *hub) Root() string                          { return "/models" }
 func (h *hub) List(context.Context) ([]Model, error) { return h.list, h.err }
-func (h *hub) Import(_ context.Context, file, id string, progress func(done, total int64, what string)) (string, error) {
+func (h *hub) Import(ctx context.Context, file, id string, progress func(done, total int64, what string)) (string, error) {
 	h.imported = [2]string{file, id}
 	progress(5, 10, "weights")
+	if h.during != nil {
+		return "", h.during(ctx)
+	}
 	return "some-model", h.err
 }
 
@@ -175,6 +181,17 @@ func TestImport(t *testing.T) {
 	h.err = errors.New("bad magic")
 	r = run(t, c, "import", "file.gguf")
 	require.ErrorIs(t, r.failure, h.err)
+	require.Empty(t, r.out)
+}
+
+func TestInterruptEndsAnImport(t *testing.T) {
+	h := &hub{during: func(ctx context.Context) error {
+		require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGINT))
+		<-ctx.Done()
+		return ctx.Err()
+	}}
+	r := run(t, Commands{Models: func(Options) (Models, error) { return h, nil }}, "import", "file.gguf")
+	require.Equal(t, 130, r.code, "as a shell reports an interrupt")
 	require.Empty(t, r.out)
 }
 
