@@ -71,6 +71,25 @@ func decode(t *testing.T, data []byte) []said {
 	return out
 }
 
+// transcript is a buffer that may be looked at while it is written.
+type transcript struct {
+	mu  sync.Mutex
+	all []byte
+}
+
+func (b *transcript) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.all = append(b.all, p...)
+	return len(p), nil
+}
+
+func (b *transcript) Bytes() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Clone(b.all)
+}
+
 // text is what a client has of a channel after all.
 func text(all []said, channel schema.Channel) string {
 	var b strings.Builder
@@ -136,7 +155,7 @@ func TestBatchFirstTextWithAStatus(t *testing.T) {
 		g := newGeneration("g", p.w, schema.StreamPolicy{})
 		g.Status(schema.GenerateStatus{State: schema.StateDecoding})
 		g.Text(t.Context(), schema.ChannelText, "a", 1) // nobody has read the status yet
-		var all bytes.Buffer
+		var all transcript
 		go func() { _, _ = io.Copy(&all, p) }()
 		synctest.Wait()
 		time.Sleep(defaultInterval / 3)

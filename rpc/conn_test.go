@@ -155,7 +155,7 @@ func TestInFlightLimit(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Len(t, c.Received(), 256)
-		require.Equal(t, before, runtime.NumGoroutine())
+		require.LessOrEqual(t, runtime.NumGoroutine(), before)
 		require.NoError(t, c.Call("tokens/count", map[string]any{"text": "a"}, nil, nil))
 	})
 }
