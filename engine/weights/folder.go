@@ -87,6 +87,11 @@ func readWhole(folder Folder, name string, most int64) (data []byte, err error) 
 	return data, nil
 }
 
+// changed tells whether a file was written to between two looks at it.
+func changed(before, after fs.FileInfo) bool {
+	return before.Size() != after.Size() || !before.ModTime().Equal(after.ModTime())
+}
+
 // readFull reads len(p) bytes at off. io.ReaderAt may return io.EOF together
 // with all the bytes; too few bytes are always io.ErrUnexpectedEOF or the
 // reader's own error.

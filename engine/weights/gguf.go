@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"path/filepath"
 	"unicode/utf8"
@@ -30,6 +31,7 @@ type GGUF struct {
 
 	name   string
 	file   File
+	info   fs.FileInfo    // as it was when the header was read
 	values map[string]any // see ggufReader.value for the types
 }
 
@@ -82,6 +84,18 @@ func (g *GGUF) ReadAt(t *GGUFTensor, p []byte, off int64) error {
 	}
 	if err := readFull(g.file, p, t.Offset+off); err != nil {
 		return fmt.Errorf("%s: read tensor %s: %w", g.name, quote(t.Name), err)
+	}
+	return nil
+}
+
+// unchanged reports a file that was written to since its header was read.
+func (g *GGUF) unchanged() error {
+	info, err := g.file.Stat()
+	if err != nil {
+		return fmt.Errorf("%s: stat: %w", g.name, err)
+	}
+	if changed(g.info, info) {
+		return fmt.Errorf("%s: the file changed while it was being read", g.name)
 	}
 	return nil
 }
@@ -177,6 +191,7 @@ func (g *GGUF) readHeader() error {
 	if err != nil {
 		return fmt.Errorf("%s: stat: %w", g.name, err)
 	}
+	g.info = info
 	r := &ggufReader{name: g.name, size: info.Size(),
 		r: bufio.NewReaderSize(io.NewSectionReader(g.file, 0, info.Size()), 1<<16)}
 	r.field = "magic"

@@ -53,6 +53,9 @@ func importGGUF(ctx context.Context, folder Folder, name, dest string, shardByte
 	if err := imp.writeFolder(temp, shardBytes); err != nil {
 		return err
 	}
+	if err := g.unchanged(); err != nil {
+		return err
+	}
 	if err = os.Chmod(temp, 0o755); err == nil { // MkdirTemp makes it private
 		err = os.Rename(temp, dest)
 	}

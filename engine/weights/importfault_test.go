@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -74,6 +75,15 @@ func TestCancelledImportLeavesNothing(t *testing.T) {
 		requireNothingAt(t, dest)
 		cancel()
 	}
+}
+
+func TestFileThatChangesWhileImporting(t *testing.T) {
+	folder := &memFolder{files: map[string][]byte{"m.gguf": tinyLlama{}.file().bytes()}}
+	changing := changingFolder{folder, func(f *memFile) { f.time = time.Unix(1, 0) }}
+	dest := filepath.Join(t.TempDir(), "models", "d")
+	require.EqualError(t, importGGUF(t.Context(), changing, "m.gguf", dest, 1<<30, nil),
+		"m.gguf: the file changed while it was being read")
+	requireNothingAt(t, dest)
 }
 
 func TestEveryFaultWhileImporting(t *testing.T) {

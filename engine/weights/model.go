@@ -166,7 +166,7 @@ func (m *Model) ReadTensor(t Tensor, dst []byte) error {
 	if err != nil {
 		return fmt.Errorf("%s: read tensor %s: stat: %w", t.File, quote(t.Name), err)
 	}
-	if info.Size() != f.info.Size() || !info.ModTime().Equal(f.info.ModTime()) {
+	if changed(f.info, info) {
 		return fmt.Errorf("%s: read tensor %s: the file changed while it was being read", t.File, quote(t.Name))
 	}
 	return nil
