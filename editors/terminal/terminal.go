@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -100,6 +101,19 @@ type ServeOptions struct {
 	WriteStallSeconds int
 }
 
+// check refuses numbers that mean nothing.
+func (s ServeOptions) check() error {
+	for _, f := range []struct {
+		flag  string
+		value int
+	}{{"clientProcessId", s.ClientProcessID}, {"write-stall", s.WriteStallSeconds}} {
+		if f.value < 0 || f.value > math.MaxInt32 {
+			return fmt.Errorf("--%s: got %d, want 0 to %d", f.flag, f.value, math.MaxInt32)
+		}
+	}
+	return nil
+}
+
 // Agent is what the generate command needs of an agent.
 type Agent interface {
 	Generate(ctx context.Context, p schema.GenerateParams, s agent.Sink) (schema.GenerateResult, error)
@@ -167,6 +181,9 @@ Protocol or one message a line. The other commands are for a person.`,
 		SuggestionsMinimumDistance: 2,
 		Version:                    c.Version,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := s.check(); err != nil {
+				return usage(err)
+			}
 			return c.Serve(cmd.Context(), o, s)
 		},
 	}

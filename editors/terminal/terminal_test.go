@@ -240,6 +240,14 @@ func TestOptionsReachTheServer(t *testing.T) {
 	require.Empty(t, log.String(), "warnings only, unless asked")
 }
 
+func TestNumbersThatMeanNothing(t *testing.T) {
+	for _, flag := range []string{"--write-stall=-1", "--write-stall=99999999999", "--clientProcessId=-1"} {
+		r := run(t, Commands{}, flag) // without a Serve: it must not be reached
+		require.Equal(t, ExitUsage, r.code, flag)
+		require.ErrorContains(t, r.failure, "want 0 to 2147483647", flag)
+	}
+}
+
 func TestModelFromTheEnvironment(t *testing.T) {
 	t.Setenv("HARMONYD_MODEL", "from/env")
 	f := &fake{}
