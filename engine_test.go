@@ -3,9 +3,11 @@
 package main
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -17,18 +19,30 @@ import (
 // endlessPrompt is one that the default model does not soon end its answer to.
 const endlessPrompt = "Once upon a time"
 
-// engineEnv lets the program find the default model, imported once for all
-// tests of this machine's clone.
+// testModels is the folder of models that this test process imports the default
+// model into: an older import may be that of another importer.
+var testModels struct {
+	once sync.Once
+	root string
+	err  error
+}
+
+// engineEnv lets the program find the default model.
 func engineEnv(t *testing.T) []string {
 	t.Helper()
-	root := filepath.Join(".deps", "test-models")
-	folder := filepath.Join(root, defaultModel)
-	if _, err := os.Stat(filepath.Join(folder, "config.json")); err != nil {
-		require.NoError(t, os.MkdirAll(root, 0o755))
-		require.NoError(t, weights.ImportGGUF(t.Context(), defaultGGUF, folder, nil), "run make deps")
-	}
-	return []string{"HARMONYD_MODELS=" + root}
+	m := &testModels
+	m.once.Do(func() {
+		if m.root, m.err = os.MkdirTemp("", "harmonyd-models-"); m.err != nil {
+			return
+		}
+		m.err = weights.ImportGGUF(context.Background(), defaultGGUF, filepath.Join(m.root, defaultModel), nil)
+	})
+	require.NoError(t, m.err, "run make deps")
+	return []string{"HARMONYD_MODELS=" + m.root}
 }
+
+// cleanEngineEnv removes what engineEnv made.
+func cleanEngineEnv() { _ = os.RemoveAll(testModels.root) }
 
 // TestNothingButTheProtocolOnStdout runs a server among C code and Go code that
 // print, and reads every byte of its output as the protocol.

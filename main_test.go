@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"harmonyd/editors/terminal"
 	"harmonyd/rpc/rpctest"
@@ -32,6 +33,11 @@ func TestMain(m *testing.M) {
 		return
 	}
 	code := m.Run()
+	cleanEngineEnv()
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	if left := children(); len(left) > 0 {
 		fmt.Fprintln(os.Stderr, "processes left behind:", left)
 		code = 1
@@ -184,7 +190,7 @@ func TestSpawnedCancel(t *testing.T) {
 func TestGenerateAndCancelInOneWrite(t *testing.T) {
 	s := spawn(t, true)
 	s.initialize(t)
-	const rounds = 100
+	const rounds = 1000
 	for range rounds {
 		require.NoError(t, s.Send(
 			`{"jsonrpc":"2.0","id":"g","method":"generate","params":{"generationId":"x","prompt":"Once","tools":[]}}`,

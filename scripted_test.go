@@ -26,3 +26,6 @@ func engineEnv(t *testing.T) []string {
 		]}]}`), 0o600))
 	return []string{scriptVariable + "=" + script}
 }
+
+// cleanEngineEnv has nothing to remove: each test's script is in its own folder.
+func cleanEngineEnv() {}
