@@ -82,22 +82,38 @@ func (f *frames) settle() error {
 	return nil
 }
 
-// detect looks at the first byte that is not blank.
+// byteOrderMark is what some editors and shells put before UTF-8.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
+// detect looks at the first byte that is not blank. One byte order mark before
+// it says nothing.
 func (f *frames) detect() error {
-	for {
-		c, err := f.r.ReadByte()
+	for marked := false; ; {
+		first, err := f.r.Peek(1)
 		if err != nil {
 			return err
 		}
-		switch c {
+		blank := 0
+		switch first[0] {
 		case ' ', '\t', '\r', '\n':
-			continue
-		case '{', '[':
-			f.mode.Store(int32(ndjson))
-		default:
-			f.mode.Store(int32(contentLength))
+			blank = 1
+		case byteOrderMark[0]:
+			// Where fewer bytes come, there is none.
+			if three, _ := f.r.Peek(len(byteOrderMark)); !marked && bytes.Equal(three, byteOrderMark) {
+				marked, blank = true, len(three)
+			}
 		}
-		return f.r.UnreadByte()
+		if blank == 0 {
+			mode := contentLength
+			if first[0] == '{' || first[0] == '[' {
+				mode = ndjson
+			}
+			f.mode.Store(int32(mode))
+			return nil
+		}
+		if _, err := f.r.Discard(blank); err != nil {
+			return err
+		}
 	}
 }
 
@@ -107,7 +123,7 @@ func (f *frames) line() ([]byte, *schema.Error, error) {
 	for {
 		part, err := f.r.ReadSlice('\n')
 		body = append(body, part...)
-		if int64(len(bytes.TrimRight(body, "\r\n"))) > f.limits.MaxMessageBytes {
+		if f.tooLong(body) {
 			f.skipLine = err != nil
 			return nil, f.tooLarge(), nil
 		}
@@ -122,6 +138,14 @@ func (f *frames) line() ([]byte, *schema.Error, error) {
 		}
 		body = body[:0]
 	}
+}
+
+// tooLong counts all of a line but its end, and not even a blank less: what is
+// not counted is not bounded. A \r at the end of what has come may belong to
+// the end.
+func (f *frames) tooLong(line []byte) bool {
+	line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
+	return int64(len(line)) > f.limits.MaxMessageBytes
 }
 
 func (f *frames) tooLarge() *schema.Error {

@@ -107,7 +107,7 @@ func TestFrameEndlessHeader(t *testing.T) {
 	if testing.Short() || raceEnabled {
 		size = 64 << 20
 	}
-	input := io.MultiReader(strings.NewReader("X: "), io.LimitReader(endless{}, size),
+	input := io.MultiReader(strings.NewReader("X: "), io.LimitReader(endless('y'), size),
 		strings.NewReader("\r\n\r\nContent-Length: 2\r\n\r\n{}"))
 	var out string
 	got := allocated(func() { out = readAll(t, input, schema.DefaultLimits()) })
@@ -115,27 +115,62 @@ func TestFrameEndlessHeader(t *testing.T) {
 	require.Less(t, got, uint64(2<<20))
 }
 
-// TestFrameEndlessLine streams a line of 4 GiB.
+// TestFrameEndlessLine streams a line of 64 MiB, of text and of what could be
+// the line's end.
 func TestFrameEndlessLine(t *testing.T) {
-	size := int64(4 << 30)
-	if testing.Short() || raceEnabled {
-		size = 64 << 20
-	}
+	const size = 64 << 20
 	limits := schema.DefaultLimits()
 	limits.MaxMessageBytes = 1 << 20
-	input := io.MultiReader(strings.NewReader("{"), io.LimitReader(endless{}, size), strings.NewReader("\n{}"))
-	var out string
-	got := allocated(func() { out = readAll(t, input, limits) })
-	require.Equal(t, "problem the message is larger than 1048576 bytes\nbody 2 \"{}\"\n", out)
-	require.Less(t, got, uint64(8<<20)) // a slice that grows to 1 MiB
+	for _, fill := range []endless{'y', '\r', ' '} {
+		t.Run(fmt.Sprintf("%q", rune(fill)), func(t *testing.T) {
+			input := io.MultiReader(strings.NewReader("{"), io.LimitReader(fill, size), strings.NewReader("\n{}"))
+			var out string
+			got := allocated(func() { out = readAll(t, input, limits) })
+			require.Equal(t, "problem the message is larger than 1048576 bytes\nbody 2 \"{}\"\n", out)
+			require.Less(t, got, uint64(8<<20)) // a slice that grows to 1 MiB
+		})
+	}
+}
+
+// TestFrameLongestLine: the end of a line is no part of the message.
+func TestFrameLongestLine(t *testing.T) {
+	limits := schema.DefaultLimits()
+	limits.MaxMessageBytes = 9000
+	for length, want := range map[int]string{9000: "body 9000 ", 9001: "problem the message is larger"} {
+		for _, end := range []string{"", "\n", "\r\n"} {
+			line := "{" + strings.Repeat("y", length-2) + "}"
+			got := readAll(t, strings.NewReader(line+end), limits)
+			require.True(t, strings.HasPrefix(got, want), "%d bytes and %q: %.60s", length, end, got)
+		}
+	}
+}
+
+// TestFrameByteOrderMark: one before the first message is passed over in either
+// framing, a second one is not.
+func TestFrameByteOrderMark(t *testing.T) {
+	const mark = "\ufeff"
+	for input, want := range map[string]string{
+		mark + "{}\n{}\n":                      "body 2 \"{}\"\nbody 2 \"{}\"\n",
+		"\r\n" + mark + "\n[1]\n":              "body 3 \"[1]\"\n",
+		mark + "Content-Length: 2\r\n\r\n{}":   "body 2 \"{}\"\n",
+		mark + mark + "{}\n":                   "problem message header: a line without a colon\n",
+		"\xef\xbb{}\n\nContent-Length: 1\n\n1": "problem message header: a line without a colon\nbody 1 \"1\"\n",
+		"\xef":                                 "",
+		mark:                                   "",
+	} {
+		require.Equal(t, want, readAll(t, strings.NewReader(input), schema.DefaultLimits()), "%q", input)
+	}
 }
 
 // endless reads as one byte again and again.
-type endless struct{}
+type endless byte
 
-var ys = bytes.Repeat([]byte("y"), 64<<10)
-
-func (endless) Read(p []byte) (int, error) { return copy(p, ys), nil }
+func (e endless) Read(p []byte) (int, error) {
+	for filled := copy(p, []byte{byte(e)}); filled < len(p); {
+		filled += copy(p[filled:], p[:filled])
+	}
+	return len(p), nil
+}
 
 // allocated is how many bytes of heap f takes, freed ones included.
 func allocated(f func()) uint64 {
