@@ -3,7 +3,6 @@ package hub
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,13 +35,30 @@ func (h *Hub) lock() (unlock func(), err error) {
 	return func() { _ = l.Unlock() }, nil // closing the file is what unlocks
 }
 
-// clean deletes what interrupted imports and removals left in a folder. Its
-// caller holds the lock, so that none of it is in use.
-func clean(path string) error {
-	entries, err := os.ReadDir(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// clean deletes what interrupted imports and removals left, under the root and
+// under every owner. Its caller holds the lock, so that none of it is in use.
+func (h *Hub) clean() error {
+	if err := cleanFolder(h.root); err != nil {
+		return err
 	}
+	owners, err := folders(h.root)
+	if err != nil {
+		return err
+	}
+	for _, owner := range owners {
+		path := filepath.Join(h.root, owner)
+		if holdsFiles(path) {
+			continue // a model
+		}
+		if err := cleanFolder(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func cleanFolder(path string) error {
+	entries, err := os.ReadDir(path)
 	if err != nil {
 		return fmt.Errorf("clean the folder of models: %w", err)
 	}

@@ -3,8 +3,9 @@
 //
 // A model is a folder in MLX format directly under the root or one level below
 // it, and its id is that relative path: "name" or "owner/name". Ids arrive over
-// the wire, so no id may ever reach a folder outside the root. The package
-// reads headers and config files only, never weights.
+// the wire, so no id may ever name a path outside the root. A symbolic link
+// under the root is followed: who can make one there decides where it leads.
+// The package reads headers and config files only, never weights.
 //
 // Start at [New].
 package hub
@@ -95,31 +96,6 @@ func (h *Hub) Resolve(id string) (string, error) {
 		return "", fmt.Errorf("%w: %s in %s", ErrNotFound, id, h.root)
 	}
 	return folder, nil
-}
-
-// ResolveByPerson is Resolve for names that a person typed: what starts with
-// "/", "./", "../" or "~/" is a path to a model folder anywhere.
-func (h *Hub) ResolveByPerson(name string) (string, error) {
-	path := name
-	if rest, ok := strings.CutPrefix(name, "~/"); ok {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return "", err
-		}
-		path = filepath.Join(home, rest)
-	}
-	local := strings.HasPrefix(path, "./") || strings.HasPrefix(path, "../") || path == "." || path == ".."
-	if !filepath.IsAbs(path) && !local {
-		return h.Resolve(name)
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", fmt.Errorf("model folder %w", err)
-	}
-	if !info.IsDir() {
-		return "", fmt.Errorf("model folder %s: is a file; import it first", path)
-	}
-	return filepath.Abs(path)
 }
 
 // List describes every model of the hub in order of id, the broken ones too. A
@@ -217,10 +193,10 @@ func (h *Hub) Import(ctx context.Context, file, id string,
 		return "", err
 	}
 	defer unlock()
-	dest := filepath.Join(h.root, filepath.FromSlash(id))
-	if err := clean(filepath.Dir(dest)); err != nil {
+	if err := h.clean(); err != nil {
 		return "", err
 	}
+	dest := filepath.Join(h.root, filepath.FromSlash(id))
 	if err := weights.ImportGGUF(ctx, file, dest, progress); err != nil {
 		return "", fmt.Errorf("import %s: %w", id, err)
 	}
@@ -236,9 +212,10 @@ func idFor(file string) string {
 	return strings.TrimLeft(notInID.ReplaceAllString(name, "-"), ".")
 }
 
-// Remove deletes the model with that id. It is out of the list at once, even if
-// deleting its files takes a while or is interrupted. A link is removed, not
-// what it leads to.
+// Remove deletes the model with that id, which must not be empty. It is out of
+// the list at once, even if deleting its files takes a while or is interrupted.
+// A link is removed, not what it leads to. An id that no model has gives an
+// ErrNotFound.
 func (h *Hub) Remove(id string) error {
 	if err := checkID(id); err != nil {
 		return err
@@ -248,11 +225,19 @@ func (h *Hub) Remove(id string) error {
 		return err
 	}
 	defer unlock()
-	folder := filepath.Join(h.root, filepath.FromSlash(id))
-	if _, err := os.Lstat(folder); err != nil {
-		return fmt.Errorf("%w: %s in %s", ErrNotFound, id, h.root)
+	// First, because the name that the folder gets may be that of an earlier try.
+	if err := h.clean(); err != nil {
+		return err
 	}
-	if !strings.Contains(id, "/") && !holdsFiles(folder) {
+	folder, err := h.Resolve(id)
+	if err != nil {
+		return err
+	}
+	owner, _, owned := strings.Cut(id, "/")
+	switch isModel := holdsFiles(filepath.Join(h.root, owner)); {
+	case owned && isModel: // a folder inside of a model
+		return fmt.Errorf("%w: %s in %s", ErrNotFound, id, h.root)
+	case !owned && !isModel:
 		return fmt.Errorf("model id %q: is a folder of models, not a model", id)
 	}
 	parent := filepath.Dir(folder)
@@ -260,10 +245,10 @@ func (h *Hub) Remove(id string) error {
 	if err := os.Rename(folder, doomed); err != nil {
 		return fmt.Errorf("remove %s: %w", id, err)
 	}
-	if err := clean(parent); err != nil {
-		return err
+	if err := os.RemoveAll(doomed); err != nil {
+		return fmt.Errorf("remove %s: %w", id, err)
 	}
-	if parent != h.root {
+	if owned {
 		_ = os.Remove(parent) // succeeds only if the owner has no other model
 	}
 	return nil
