@@ -157,6 +157,15 @@ func probes(f reflect.StructField) []string {
 	for elem.Kind() == reflect.Pointer || elem.Kind() == reflect.Slice {
 		elem = elem.Elem()
 	}
+	switch f.Type {
+	case reflect.TypeFor[schema.ProgressToken]():
+		for _, n := range []int{128, 129} {
+			all = append(all, strconv.Quote(strings.Repeat("a", n)), strconv.Quote(strings.Repeat("é", n)))
+		}
+		all = append(all, "9007199254740991", "9007199254740992", "-9007199254740991", "-9007199254740992")
+	case reflect.TypeFor[schema.Content]():
+		all = append(all, listOf(bases["Part"][0], 4096), listOf(bases["Part"][0], 4097))
+	}
 	elements := append([]string{`"a"`}, bases[elem.Name()]...)
 	for _, e := range elements {
 		all = append(all, e, "["+e+"]")
@@ -175,8 +184,8 @@ func probes(f reflect.StructField) []string {
 				text := strconv.Quote(strings.Repeat("é", int(k)))
 				all = append(all, text, "["+text+"]", strconv.Quote(strings.Repeat("a", int(k))))
 				for _, e := range elements {
-					if k < 1000 {
-						all = append(all, "["+strings.TrimSuffix(strings.Repeat(e+",", int(k)), ",")+"]")
+					if k < 1000 || key == "maxItems" {
+						all = append(all, listOf(e, int(k)))
 					}
 				}
 			}
@@ -186,6 +195,11 @@ func probes(f reflect.StructField) []string {
 		}
 	}
 	return all
+}
+
+// listOf is an array of n elements.
+func listOf(element string, n int) string {
+	return "[" + strings.TrimSuffix(strings.Repeat(element+",", n), ",") + "]"
 }
 
 // sent collects the structs that a type is made of.

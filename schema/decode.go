@@ -47,6 +47,8 @@ type decoder struct {
 	pos  int
 	path []byte // JSON Pointer of the current value
 	errs []FieldError
+	// maxItems bounds the array that is decoded next; 0 is none.
+	maxItems int
 }
 
 // fail notes a problem of the current value.
@@ -211,21 +213,26 @@ func (d *decoder) integer(v reflect.Value) {
 func (d *decoder) array(v reflect.Value) {
 	d.accept('[')
 	v.Set(reflect.MakeSlice(v.Type(), 0, 0))
+	limit, n := d.maxItems, 0
+	d.maxItems = 0 // that of the elements is their own
 	outer := len(d.path)
-	for i := 0; !d.accept(']') && d.pos < len(d.data); i++ {
-		if len(d.errs) >= maxFieldErrors {
+	for ; !d.accept(']') && d.pos < len(d.data); n++ {
+		if len(d.errs) >= maxFieldErrors || limit > 0 && n >= limit {
 			// What is wrong already needs no memory: in Go an element can be 60 times
 			// what it is in JSON.
 			d.skip()
 			d.accept(',')
 			continue
 		}
-		d.path = strconv.AppendInt(append(d.path, '/'), int64(i), 10)
+		d.path = strconv.AppendInt(append(d.path, '/'), int64(n), 10)
 		// Append by one element keeps memory in step with what was sent.
 		v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
-		d.into(v.Index(i))
+		d.into(v.Index(n))
 		d.path = d.path[:outer]
 		d.accept(',')
+	}
+	if limit > 0 && n > limit {
+		d.fail("got %d elements, want at most %d", n, limit)
 	}
 }
 
@@ -264,10 +271,12 @@ func (d *decoder) object(v reflect.Value) {
 }
 
 // member decodes one member and checks it against the rules of its field, which
-// are those of each element too where the value is a list of strings.
+// are those of each element too where the value is a list of strings. An array
+// counts its elements itself.
 func (d *decoder) member(object reflect.Value, f *field) {
 	v := object.Field(f.index)
 	before := len(d.errs)
+	d.maxItems = f.rules.maxItems
 	d.into(v)
 	if len(d.errs) > before || len(d.errs) == maxFieldErrors {
 		return

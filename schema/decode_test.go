@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -107,7 +108,11 @@ func TestDecodeRules(t *testing.T) {
 		{new(p), `{"prompt":"","toolChoice":7}`, FieldError{InstancePath: "/toolChoice", Message: "got a number, want a string or an object"}},
 		{new(p), `{"prompt":"","toolChoice":{}}`, FieldError{InstancePath: "/toolChoice/name", Message: "missing"}},
 		{new(p), `{"prompt":"","stream":true}`, FieldError{InstancePath: "/stream", Message: "got a boolean, want false or an object"}},
-		{new(p), `{"prompt":"","workDoneToken":1.5}`, FieldError{InstancePath: "/workDoneToken", Message: "got 1.5, want a string or an integer"}},
+		{new(p), `{"prompt":"","workDoneToken":1.5}`, FieldError{InstancePath: "/workDoneToken", Message: "got 1.5, want a string or an integer of 53 bits"}},
+		{new(p), `{"prompt":"","workDoneToken":9007199254740992}`, FieldError{InstancePath: "/workDoneToken", Message: "got 9007199254740992, want a string or an integer of 53 bits"}},
+		{new(p), `{"prompt":"","workDoneToken":-` + strings.Repeat("9", 70) + `}`, FieldError{InstancePath: "/workDoneToken", Message: "got -" + strings.Repeat("9", 63) + "…, want a string or an integer of 53 bits"}},
+		{new(p), `{"prompt":"","workDoneToken":"` + strings.Repeat("a", 129) + `"}`, FieldError{InstancePath: "/workDoneToken", Message: "got 129 characters, want at most 128"}},
+		{new(ModelLoadParams), `{"workDoneToken":"` + strings.Repeat("a", 129) + `"}`, FieldError{InstancePath: "/workDoneToken", Message: "got 129 characters, want at most 128"}},
 		{new(p), `{"prompt":"","workDoneToken":[]}`, FieldError{InstancePath: "/workDoneToken", Message: "got an array, want a string or an integer"}},
 		{new(p), `{"prompt":"","responseFormat":{"type":"json_schema"}}`, FieldError{InstancePath: "/responseFormat", Message: "type json_schema needs schema"}},
 		{new(p), `{"prompt":"","responseFormat":{"type":"lark"}}`, FieldError{InstancePath: "/responseFormat", Message: "type lark needs source"}},
@@ -125,6 +130,57 @@ func TestDecodeRules(t *testing.T) {
 		require.Nil(t, Scan([]byte(test.in), 128, nil), test.in)
 		require.Equal(t, InvalidParams(test.want), Decode([]byte(test.in), test.into), test.in)
 	}
+}
+
+// TestDecodeManyElements: lists have ends, and what is beyond them is counted
+// and takes no memory.
+func TestDecodeManyElements(t *testing.T) {
+	list := func(n int, element string) string {
+		return "[" + strings.TrimSuffix(strings.Repeat(element+",", n), ",") + "]"
+	}
+	user := func(n int) string { return list(n, `{"role":"user"}`) }
+	parts := func(n int) string {
+		return `[{"role":"user","content":` + list(n, `{"type":"text"}`) + `},{"role":"user","content":` + list(1, `{"type":"a"}`) + `}]`
+	}
+	for _, test := range []struct {
+		in   string
+		into any
+		want *FieldError
+	}{
+		{`{"messages":` + user(16384) + `}`, new(GenerateParams), nil},
+		{`{"messages":` + user(16385) + `}`, new(GenerateParams), &FieldError{InstancePath: "/messages", Message: "got 16385 elements, want at most 16384"}},
+		{`{"messages":` + user(16385) + `}`, new(TokensCountParams), &FieldError{InstancePath: "/messages", Message: "got 16385 elements, want at most 16384"}},
+		{`{"messages":` + parts(4096) + `}`, new(GenerateParams), nil},
+		{`{"messages":` + parts(4097) + `}`, new(GenerateParams), &FieldError{InstancePath: "/messages/0/content", Message: "got 4097 elements, want at most 4096"}},
+	} {
+		err := Decode([]byte(test.in), test.into)
+		if test.want == nil {
+			require.NoError(t, err)
+		} else {
+			require.Equal(t, InvalidParams(*test.want), err)
+		}
+	}
+	var p GenerateParams
+	in := []byte(`{"messages":` + user(2_000_000) + `}`)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	require.Error(t, Decode(in, &p))
+	runtime.ReadMemStats(&after)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(32<<20))
+	require.Len(t, p.Messages, 16384)
+}
+
+// TestDecodeBoundsOneList: the bound of a list is not that of what comes after
+// it, even where there is no list.
+func TestDecodeBoundsOneList(t *testing.T) {
+	var p struct {
+		A []string `json:"a,omitempty" jsonschema:"maxItems=1"`
+		B []string `json:"b,omitempty"`
+	}
+	require.Error(t, Decode([]byte(`{"a":{},"b":["1","2"]}`), &p))
+	require.Len(t, p.B, 2)
+	require.NoError(t, Decode([]byte(`{"a":["1"],"b":["1","2"]}`), &p))
+	require.Error(t, Decode([]byte(`{"a":["1","2"]}`), &p))
 }
 
 func TestContentText(t *testing.T) {

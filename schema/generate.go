@@ -13,7 +13,7 @@ type GenerateParams struct {
 	Model string `json:"model,omitempty" jsonschema:"maxLength=512"`
 	// Messages is the conversation so far, rendered by the model's chat
 	// template.
-	Messages []Message `json:"messages,omitempty"`
+	Messages []Message `json:"messages,omitempty" jsonschema:"maxItems=16384"`
 	// Prompt is raw text that no template touches; special tokens in it count.
 	Prompt *string `json:"prompt,omitempty"`
 	// Tools are the tools that the model may call: names of registered tools
@@ -72,6 +72,9 @@ type Message struct {
 // Content is what a message says. On the wire a string is short for one text
 // part; the server itself sends lists.
 type Content []Part
+
+// maxParts bounds the parts of one Content.
+const maxParts = 4096
 
 // TextContent is content of one text part.
 func TextContent(text string) Content { return Content{{Type: PartText, Text: text}} }

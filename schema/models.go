@@ -94,7 +94,7 @@ type TokensCountParams struct {
 	// Text is counted as ordinary text, with nothing added.
 	Text *string `json:"text,omitempty"`
 	// Messages are counted as generate would render them.
-	Messages []Message `json:"messages,omitempty"`
+	Messages []Message `json:"messages,omitempty" jsonschema:"maxItems=16384"`
 	// Tools are rendered with the messages.
 	Tools []ToolSpec `json:"tools,omitempty" jsonschema:"maxItems=256"`
 }

@@ -107,10 +107,6 @@ func (r *rules) check(v reflect.Value) string {
 		return r.checkNumber(v.Float())
 	case reflect.String:
 		return r.checkString(v.String())
-	case reflect.Slice:
-		if n := v.Len(); r.maxItems > 0 && n > r.maxItems {
-			return fmt.Sprintf("got %d elements, want at most %d", n, r.maxItems)
-		}
 	}
 	return ""
 }

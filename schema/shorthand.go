@@ -2,6 +2,9 @@ package schema
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
 
 	"github.com/invopop/jsonschema"
 )
@@ -18,12 +21,14 @@ func (c *Content) wire(d *decoder) {
 		*c = TextContent(d.text())
 		return
 	}
+	d.maxItems = maxParts
 	d.value((*[]Part)(c), "a string or an array")
 }
 
 // JSONSchemaExtend publishes a string or a list of parts.
 func (Content) JSONSchemaExtend(s *jsonschema.Schema) {
-	eitherForm(s, &jsonschema.Schema{Type: "string"}, &jsonschema.Schema{Type: s.Type, Items: s.Items})
+	parts := &jsonschema.Schema{Type: s.Type, Items: s.Items, MaxItems: count(maxParts)}
+	eitherForm(s, &jsonschema.Schema{Type: "string"}, parts)
 }
 
 // eitherForm makes s, the schema of a type with two forms, one of both.
@@ -131,14 +136,33 @@ func (t *ProgressToken) wire(d *decoder) {
 	if !d.expect(`"0`, "a string or an integer") {
 		return
 	}
-	if *t = bytes.Clone(d.skip()); (*t)[0] != '"' && bytes.ContainsAny(*t, ".eE") {
-		d.fail("got %s, want a string or an integer", clip(string(*t)))
+	text := d.skip()
+	var problem string
+	if text[0] == '"' {
+		problem = (&rules{maxLength: maxTokenLength}).checkString(Unquote(text))
+	} else if i, err := strconv.ParseInt(string(text), 10, 64); err != nil || max(i, -i) > maxTokenInteger {
+		problem = fmt.Sprintf("got %s, want a string or an integer of 53 bits", clip(string(text)))
 	}
+	if problem != "" {
+		d.fail("%s", problem)
+		return
+	}
+	*t = bytes.Clone(text)
 }
 
-// JSONSchemaExtend publishes a string or an integer.
+// Bounds of a token: each report repeats it.
+const (
+	maxTokenLength  = 128
+	maxTokenInteger = 1<<53 - 1
+)
+
+// JSONSchemaExtend publishes a string or an integer, with their bounds.
 func (ProgressToken) JSONSchemaExtend(s *jsonschema.Schema) {
-	eitherForm(s, &jsonschema.Schema{Type: "string"}, &jsonschema.Schema{Type: "integer"})
+	eitherForm(s, &jsonschema.Schema{Type: "string", MaxLength: count(maxTokenLength)},
+		&jsonschema.Schema{
+			Type:    "integer",
+			Minimum: json.Number(strconv.Itoa(-maxTokenInteger)), Maximum: json.Number(strconv.Itoa(maxTokenInteger)),
+		})
 }
 
 // JSONSchemaExtend publishes an id as a string or an integer.

@@ -28,7 +28,7 @@ const (
 // and safe for concurrent use.
 type Validator struct {
 	compiled *jsonschema.Schema
-	// Unchecked are the places in the schema that checks leave out.
+	// Unchecked are the places in the schema that checks leave out, the first 16.
 	Unchecked []FieldError
 	// Subschemas counts the schema and those within it: compiling took time with
 	// their number.
@@ -236,7 +236,7 @@ func (w *schemaWalk) patterns(s map[string]any, path string) {
 // expression reports whether p can be checked.
 func (w *schemaWalk) expression(p, path string) bool {
 	_, err := regexp.Compile(p)
-	if err != nil {
+	if err != nil && len(w.unchecked) < maxFieldErrors {
 		w.unchecked = append(w.unchecked, FieldError{InstancePath: path, Message: "is not checked: " + clip(err.Error())})
 	}
 	return err == nil

@@ -119,3 +119,10 @@ func BenchmarkCompileLargest(b *testing.B) {
 		}
 	}
 }
+
+// TestUncheckedAreFew: an answer names the first places, however many there are.
+func TestUncheckedAreFew(t *testing.T) {
+	v, bad := Compile(json.RawMessage(`{"allOf":[` + strings.Repeat(`{"pattern":"(?!z)"},`, 500) + `{}]}`))
+	require.Empty(t, bad)
+	require.Len(t, v.Unchecked, 16)
+}
