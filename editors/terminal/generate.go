@@ -3,6 +3,7 @@ package terminal
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -46,6 +47,10 @@ ends the answer. The prompt may be "-" for standard input.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			given := func(name string) bool { return cmd.Flags().Changed(name) }
+			if err := checkFlags(f.params("", given)); err != nil {
+				return usage(err)
+			}
 			text := args[0]
 			if text == "-" {
 				b, err := io.ReadAll(c.In)
@@ -54,7 +59,7 @@ ends the answer. The prompt may be "-" for standard input.`,
 				}
 				text = string(b)
 			}
-			p := f.params(text, func(name string) bool { return cmd.Flags().Changed(name) })
+			p := f.params(text, given)
 			p.Model = o.Model
 			return generate(cmd.Context(), c, *o, p, f.stats)
 		},
@@ -104,6 +109,30 @@ func (f generateFlags) params(text string, given func(string) bool) schema.Gener
 		p.Sampling.Seed = &f.seed
 	}
 	return p
+}
+
+// checkFlags holds the flags in a request against the ranges of the protocol, so
+// that a slip costs no load of a model.
+func checkFlags(p schema.GenerateParams) error {
+	data, err := schema.Encode(p)
+	if err != nil { // JSON has no such numbers
+		return errors.New("--temperature, --top-p and --min-p: want finite numbers")
+	}
+	err = schema.Decode(data, new(schema.GenerateParams))
+	var bad *schema.Error
+	if !errors.As(err, &bad) || len(bad.Data.Errors) == 0 {
+		return err
+	}
+	place := bad.Data.Errors[0]
+	for flag, path := range map[string]string{
+		"max-tokens": "/maxTokens", "temperature": "/temperature", "top-p": "/topP", "min-p": "/minP",
+		"top-k": "/topK", "seed": "/seed", "stop": "/stop",
+	} {
+		if strings.Contains(place.InstancePath, path) {
+			return fmt.Errorf("--%s: %s", flag, place.Message)
+		}
+	}
+	return err
 }
 
 func generate(ctx context.Context, c Commands, o Options, p schema.GenerateParams, stats bool) error {

@@ -84,3 +84,30 @@ afterwards. Weights that are quantized as Q4_0, Q4_1 or Q8_0 keep every bit.`,
 	cmd.Flags().StringVar(&id, "id", "", "`id` of the new model; the default is the file's name")
 	return cmd
 }
+
+func removeCommand(c Commands, o *Options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "remove ID",
+		Short: "Delete an installed model",
+		Long: `remove deletes the folder of an installed model; models lists the ids. A server
+that has the model loaded keeps it until it ends.`,
+		Example: "  harmonyd remove SmolLM2-135M-Instruct.Q4_1",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage(fmt.Errorf("remove: got %d ids, want one", len(args)))
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			m, err := c.Models(*o)
+			if err != nil {
+				return err
+			}
+			if err := m.Remove(args[0]); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.Out, "Removed %s.\n", args[0])
+			return err
+		},
+	}
+}

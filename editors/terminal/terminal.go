@@ -1,6 +1,6 @@
 // Package terminal holds the commands that a person types: generate, models,
-// import, doctor, schema and version. It builds the command tree and its help, shows
-// progress, and prints for people. It must never run a model itself or end the
+// import, remove, doctor, schema and version. It builds the command tree and its
+// help, shows progress, and prints for people. It must never run a model itself or end the
 // process: what a command needs is handed in as Commands, and what went wrong
 // comes back as an error that carries its exit code.
 //
@@ -126,6 +126,8 @@ type Models interface {
 	List(ctx context.Context) ([]Model, error)
 	// Import converts a GGUF file into a model folder and returns its id.
 	Import(ctx context.Context, file, id string, progress func(done, total int64, what string)) (string, error)
+	// Remove deletes an installed model.
+	Remove(id string) error
 }
 
 // Model is a row of the models command.
@@ -160,6 +162,7 @@ const (
 func New(c Commands) *cobra.Command {
 	var o Options
 	var s ServeOptions
+	var stdio bool
 	root := &cobra.Command{
 		Use:   "harmonyd",
 		Short: "A language server for local language models",
@@ -181,6 +184,9 @@ Protocol or one message a line. The other commands are for a person.`,
 		SuggestionsMinimumDistance: 2,
 		Version:                    c.Version,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !stdio {
+				return usage(errors.New("--stdio=false: there is no other way to serve"))
+			}
 			if err := s.check(); err != nil {
 				return usage(err)
 			}
@@ -200,12 +206,12 @@ Protocol or one message a line. The other commands are for a person.`,
 	all.StringVarP(&o.Model, "model", "m", "", "`id` of the model for requests that name none (environment HARMONYD_MODEL)")
 
 	own := root.Flags()
-	own.Bool("stdio", true, "serve on stdin and stdout; the default, accepted for editors that pass it")
+	own.BoolVar(&stdio, "stdio", true, "serve on stdin and stdout; the default, accepted for editors that pass it")
 	own.IntVar(&s.ClientProcessID, "clientProcessId", 0, "end when the process with this `pid` ends")
 	own.IntVar(&s.WriteStallSeconds, "write-stall", 0, "give up on a client that has not read for this many `seconds`; 0 never does")
 
-	root.AddCommand(generateCommand(c, &o), modelsCommand(c, &o), importCommand(c, &o), doctorCommand(c, &o),
-		schemaCommand(c), versionCommand(c))
+	root.AddCommand(generateCommand(c, &o), modelsCommand(c, &o), importCommand(c, &o), removeCommand(c, &o),
+		doctorCommand(c, &o), schemaCommand(c), versionCommand(c))
 	return root
 }
 
@@ -214,6 +220,9 @@ Protocol or one message a line. The other commands are for a person.`,
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
+	}
+	if cmd.HasParent() {
+		return usage(fmt.Errorf("%s: takes no arguments, got %q", cmd.Name(), args[0]))
 	}
 	hint := ""
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {

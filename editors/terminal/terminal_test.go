@@ -50,6 +50,7 @@ func (f *fake) LoadModel(_ context.Context, _ schema.ModelLoadParams, report fun
 type hub struct {
 	list     []Model
 	imported [2]string
+	removed  string
 	during   func(context.Context) error
 	err      error
 }
@@ -63,6 +64,11 @@ func (h *hub) Import(ctx context.Context, file, id string, progress func(done, t
 		return "", h.during(ctx)
 	}
 	return "some-model", h.err
+}
+
+func (h *hub) Remove(id string) error {
+	h.removed = id
+	return h.err
 }
 
 // ran is what a command line did.
@@ -184,6 +190,20 @@ func TestImport(t *testing.T) {
 	require.Empty(t, r.out)
 }
 
+func TestRemove(t *testing.T) {
+	h := &hub{}
+	c := Commands{Models: func(Options) (Models, error) { return h, nil }}
+	r := run(t, c, "remove", "my/model")
+	require.NoError(t, r.failure)
+	require.Equal(t, "my/model", h.removed)
+	require.Equal(t, "Removed my/model.\n", r.out)
+	require.Equal(t, ExitUsage, run(t, c, "remove").code)
+	h.err = errors.New("model not found")
+	r = run(t, c, "remove", "x")
+	require.ErrorIs(t, r.failure, h.err)
+	require.Empty(t, r.out)
+}
+
 func TestInterruptEndsAnImport(t *testing.T) {
 	h := &hub{during: func(ctx context.Context) error {
 		require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGINT))
@@ -248,6 +268,38 @@ func TestNumbersThatMeanNothing(t *testing.T) {
 	}
 }
 
+// TestGenerateChecksItsFlagsFirst: neither a model nor standard input may be
+// touched for a request that cannot be.
+func TestGenerateChecksItsFlagsFirst(t *testing.T) {
+	for want, args := range map[string][]string{
+		"--max-tokens: got -1, want 1 to 2147483647": {"-n", "-1"},
+		"--top-p: got 5, want 0 to 1":                {"--top-p", "5"},
+		"--min-p: got -1, want 0 to 1":               {"--min-p=-1"},
+		"--top-k: got -1, want 0 to 2147483647":      {"--top-k=-1"},
+		"--temperature: got 101, want 0 to 100":      {"-t", "101"},
+		"--seed: got -1, want 0 to 9007199254740991": {"--seed=-1"},
+		"--stop: got 0 characters, want at least 1":  {"--stop", "a", "--stop", ""},
+		"want finite numbers":                        {"-t", "NaN"},
+	} {
+		r := run(t, Commands{}, append([]string{"generate", "-"}, args...)...)
+		require.Equal(t, ExitUsage, r.code, want)
+		require.ErrorContains(t, r.failure, want)
+	}
+}
+
+func TestWhatMakesNoSense(t *testing.T) {
+	for want, args := range map[string][]string{
+		`models: takes no arguments, got "x"`:                                           {"models", "x"},
+		`schema: takes no arguments, got "generate"`:                                    {"schema", "generate"},
+		`unknown command "modles"; did you mean "models"? (harmonyd --help lists them)`: {"modles"},
+		"--stdio=false: there is no other way to serve":                                 {"--stdio=false"},
+	} {
+		r := run(t, Commands{}, args...)
+		require.Equal(t, ExitUsage, r.code, want)
+		require.EqualError(t, r.failure, want)
+	}
+}
+
 func TestModelFromTheEnvironment(t *testing.T) {
 	t.Setenv("HARMONYD_MODEL", "from/env")
 	f := &fake{}
@@ -262,7 +314,7 @@ func TestHelpTeaches(t *testing.T) {
 	for _, want := range []string{"language model", "Examples:", "harmonyd generate", "doctor", "--clientProcessId"} {
 		require.Contains(t, r.out, want)
 	}
-	for _, command := range []string{"generate", "import", "schema"} {
+	for _, command := range []string{"generate", "import", "remove", "schema"} {
 		require.Contains(t, run(t, Commands{}, command, "--help").out, "Examples:")
 	}
 	require.Equal(t, "harmonyd 1.2.3\n", run(t, Commands{}, "version").out)
