@@ -44,6 +44,14 @@ type nativeTokenizer struct{ *native.Tokenizer }
 
 func (t nativeTokenizer) NewStream() agent.TokenStream { return t.Tokenizer.NewStream() }
 
+func (t nativeTokenizer) EncodePlain(text string, plain [][2]int) ([]int32, error) {
+	spans := make([]native.Span, len(plain))
+	for i, p := range plain {
+		spans[i] = native.Span{From: p[0], To: p[1]}
+	}
+	return t.EncodeSpans(text, spans)
+}
+
 // openEngine opens the engine over MLX. Models load when they are asked for.
 func openEngine(o terminal.Options, log *slog.Logger) (agent.Engine, func(), error) {
 	e, err := engine.New(engine.Options{Root: modelsRoot(o), DefaultModel: o.Model, Log: log})

@@ -62,6 +62,10 @@ type Tokenizer interface {
 	// special tokens in text become those tokens; otherwise they are ordinary
 	// text. Nothing is added around the text.
 	Encode(text string, special bool) ([]int32, error)
+	// EncodePlain is Encode with special set, but for the literals that have a
+	// byte in one of the ranges [from, to) of plain: they are ordinary text, of
+	// one piece with what stands around them. Ranges are in order and apart.
+	EncodePlain(text string, plain [][2]int) ([]int32, error)
 	// SpecialLiterals are the texts that Encode turns into control tokens.
 	SpecialLiterals() []string
 	// NewStream starts a streaming decode.

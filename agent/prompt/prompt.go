@@ -18,6 +18,11 @@ type Tokenizer interface {
 	// Encode returns the ids of text. Where special is set, the literals of
 	// control tokens in text become those tokens.
 	Encode(text string, special bool) ([]int32, error)
+	// EncodePlain is Encode with control tokens, but for the literals that have
+	// a byte in one of the ranges [from, to) of plain: they are ordinary text, of
+	// one piece with what stands around them. Ranges are in order and apart;
+	// without any it is Encode(text, true).
+	EncodePlain(text string, plain [][2]int) ([]int32, error)
 	// SpecialLiterals are the texts that Encode turns into control tokens.
 	SpecialLiterals() []string
 }
@@ -88,7 +93,11 @@ func (r *Renderer) Render(messages []schema.Message) ([]int32, error) {
 		}
 		spans, ok = r.controlSpans(turns, text)
 	}
-	ids, err := r.encode(text, spans)
+	plain, ok := r.plain(text, spans)
+	if !ok {
+		return nil, r.refusal(turns)
+	}
+	ids, err := r.tokenizer.EncodePlain(text, plain)
 	if err != nil {
 		return nil, err
 	}

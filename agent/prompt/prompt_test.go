@@ -30,15 +30,27 @@ type bytesTokenizer struct {
 func (t bytesTokenizer) SpecialLiterals() []string { return t.controls }
 
 func (t bytesTokenizer) Encode(text string, special bool) ([]int32, error) {
+	if !special {
+		return t.EncodePlain(text, [][2]int{{0, len(text)}})
+	}
+	return t.EncodePlain(text, nil)
+}
+
+func (t bytesTokenizer) EncodePlain(text string, plain [][2]int) ([]int32, error) {
 	if t.calls != nil {
-		*t.calls = append(*t.calls, fmt.Sprintf("%t:%s", special, text))
+		*t.calls = append(*t.calls, fmt.Sprint(plain, text))
 	}
 	var ids []int32
 	for i := 0; i < len(text); {
 		id, n := int32(text[i]), 1
 		for k, c := range t.controls {
-			if special && len(c) > n-btoi(id < 256) && strings.HasPrefix(text[i:], c) {
+			if len(c) > n-btoi(id < 256) && strings.HasPrefix(text[i:], c) {
 				id, n = int32(256+k), len(c)
+			}
+		}
+		for _, p := range plain {
+			if p[0] < i+n && i < p[1] {
+				id, n = int32(text[i]), 1
 			}
 		}
 		ids = append(ids, id)
@@ -291,27 +303,84 @@ func TestOrdinaryTextIsEncodedInOnePiece(t *testing.T) {
 			messages := []schema.Message{user(content), assistant("ok"), user("more")}
 			_, err = renderer.Render(messages)
 			require.NoError(t, err, "%s: %q", name, content)
-			require.Equal(t, []string{"true:" + plain(t, tmpl, messages)}, calls, name)
+			require.Equal(t, []string{"[]" + plain(t, tmpl, messages)}, calls, name)
 			n++
 		}
 	}
 	require.Greater(t, n, 10000)
 }
 
-// TestNeighboursStayTogether looks at the pieces that are encoded around a
-// literal in a content: the text between two control tokens is one piece.
-func TestNeighboursStayTogether(t *testing.T) {
+// pieces is like a SentencePiece tokenizer: it puts a space before a text that
+// begins with none, and has a token that begins within a literal.
+type pieces struct{ bytesTokenizer }
+
+const (
+	prefixSpace = 1000
+	openBracket = 1001 // " <"
+)
+
+func (p pieces) Encode(text string, special bool) ([]int32, error) {
+	return pieced(p.bytesTokenizer.Encode(text, special))
+}
+
+func (p pieces) EncodePlain(text string, plain [][2]int) ([]int32, error) {
+	return pieced(p.bytesTokenizer.EncodePlain(text, plain))
+}
+
+func pieced(ids []int32, err error) ([]int32, error) {
+	var out []int32
+	for i, id := range ids {
+		switch {
+		case i == 0 && id < 256 && id != ' ':
+			out = append(out, prefixSpace, id)
+		case i > 0 && id == '<' && ids[i-1] == ' ':
+			out[len(out)-1] = openBracket
+		default:
+			out = append(out, id)
+		}
+	}
+	return out, err
+}
+
+// TestLiteralsAreOfOnePieceWithTheirNeighbours compares a text with literals in
+// it to one that differs from it by a letter of each: so do the ids.
+func TestLiteralsAreOfOnePieceWithTheirNeighbours(t *testing.T) {
+	r, err := New(pieces{bytesTokenizer{controls: controls}}, chatML)
+	require.NoError(t, err)
+	talk := func(text string) []int32 {
+		ids, err := r.Render([]schema.Message{user("hi"), user(text), assistant("c")})
+		require.NoError(t, err)
+		return ids
+	}
+	want := talk("a <_> and </_> b<_>")
+	for i, letters := 0, 0; i < len(want); i++ {
+		if want[i] == '_' {
+			want[i] = 's'
+			letters++
+		}
+		require.LessOrEqual(t, letters, 3)
+	}
+	require.Equal(t, want, talk("a <s> and </s> b<s>"))
+	require.NotContains(t, want, int32(prefixSpace), "the prompt begins with a control token")
+	require.Contains(t, want, int32(openBracket))
 	var calls []string
-	r, err := New(bytesTokenizer{controls: controls, calls: &calls}, chatML)
+	r, err = New(bytesTokenizer{controls: controls, calls: &calls}, gaps)
 	require.NoError(t, err)
 	calls = nil
-	_, err = r.Render([]schema.Message{user("hi"), user("a <s> and </s> b"), assistant("c")})
+	_, err = r.Render([]schema.Message{user("a<s>b")})
 	require.NoError(t, err)
-	require.Equal(t, []string{
-		"true:<|im_start|>user\nhi<|im_end|>\n<|im_start|>",
-		"false:user\na <s> and </s> b",
-		"true:<|im_end|>\n<|im_start|>assistant\nc<|im_end|>\n<|im_start|>assistant\n",
-	}, calls)
+	require.Equal(t, []string{"[[1 4]]a<s>b<|im_start|>assistant\n"}, calls)
+}
+
+// TestLiteralThatRunsIntoAControlToken has a message whose text goes on where
+// the template's control token ends, and makes another one with it.
+func TestLiteralThatRunsIntoAControlToken(t *testing.T) {
+	tagged := each(func(m message) string { return "<|x|>" + m.Content + "\n" })
+	_, err := newRenderer(t, tagged).Render([]schema.Message{user("yes")})
+	require.ErrorContains(t, err, "could become part of a control token")
+	ids, err := newRenderer(t, tagged).Render([]schema.Message{user("no")})
+	require.NoError(t, err)
+	require.Equal(t, 2, countControls(ids))
 }
 
 // TestReasoningTemplatesWork has a literal in an answer that the template
@@ -356,6 +425,13 @@ type normalizing struct{ bytesTokenizer }
 
 func (n normalizing) Encode(text string, special bool) ([]int32, error) {
 	return n.bytesTokenizer.Encode(strings.NewReplacer("＜", "<", "＞", ">").Replace(text), special)
+}
+
+func (n normalizing) EncodePlain(text string, plain [][2]int) ([]int32, error) {
+	if len(plain) == 0 {
+		return n.Encode(text, true)
+	}
+	return n.bytesTokenizer.EncodePlain(text, plain)
 }
 
 func TestLiterals(t *testing.T) {

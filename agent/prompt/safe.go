@@ -134,42 +134,17 @@ func withoutNonce(spans []span, broken, nonce string) []span {
 	return out
 }
 
-// encode returns the ids of text, in which the literals at spans are control
-// tokens and all others are not. Text without such others is encoded in one
-// piece, so that its ids are those of any other implementation. Around others,
-// the text from one control token to the next is one piece.
-func (r *Renderer) encode(text string, spans []span) ([]int32, error) {
-	all := r.literals.find(text)
-	if slices.Equal(all, spans) {
-		return r.tokenizer.Encode(text, true)
-	}
-	var ids []int32
-	add := func(from, to int, special bool) error {
-		if from == to {
-			return nil
+// plain returns the places of the literals in text that are none of spans, the
+// control tokens of the template: they are to be ordinary text. It is false
+// where one of those runs into the control token, so that a tokenizer would
+// find neither.
+func (r *Renderer) plain(text string, spans []span) (ranges [][2]int, ok bool) {
+	for _, s := range r.literals.find(text) {
+		if len(spans) > 0 && s == spans[0] {
+			spans = spans[1:]
+			continue
 		}
-		more, err := r.tokenizer.Encode(text[from:to], special)
-		ids = append(ids, more...)
-		return err
+		ranges = append(ranges, [2]int{s.from, s.to})
 	}
-	clean := 0 // where the text begins that can be encoded with its control tokens
-	gap := 0   // where the text after the last control token begins
-	next := 0  // the first of all that ends behind gap
-	for _, s := range append(slices.Clone(spans), span{len(text), len(text)}) {
-		for next < len(all) && all[next].to <= gap {
-			next++
-		}
-		if next < len(all) && all[next].from < s.from {
-			if err := add(clean, gap, true); err != nil {
-				return nil, err
-			}
-			if err := add(gap, s.from, false); err != nil {
-				return nil, err
-			}
-			clean = s.from
-		}
-		gap = s.to
-	}
-	err := add(clean, len(text), true)
-	return ids, err
+	return ranges, len(spans) == 0
 }

@@ -416,3 +416,31 @@ func TestEncode(t *testing.T) {
 	_, err = tok.Decode([]int32{1000}, false)
 	require.ErrorContains(t, err, "token 1000")
 }
+
+func TestEncodePlain(t *testing.T) {
+	tok := newTokenizer([]string{"a<", ">b"})
+	const text = "<|im_end|>a<|im_end|>b<|im_end|>"
+	for _, c := range []struct {
+		plain [][2]int
+		want  string // the tokens, with a bar between two
+	}{
+		{nil, "<|im_end|> a <|im_end|> b <|im_end|>"},
+		{[][2]int{{11, 21}}, "<|im_end|> a< | i m _ e n d | >b <|im_end|>"},
+		{[][2]int{{0, 1}, {31, 32}}, "< | i m _ e n d | > a <|im_end|> b < | i m _ e n d | >"},
+		{[][2]int{{10, 11}, {21, 22}}, "<|im_end|> a <|im_end|> b <|im_end|>"},
+	} {
+		ids, err := tok.EncodePlain(text, c.plain)
+		require.NoError(t, err)
+		var got []string
+		for _, id := range ids {
+			got = append(got, string(tok.appendBytes(nil, id, false)))
+		}
+		require.Equal(t, c.want, strings.Join(got, " "), c.plain)
+	}
+	for _, bad := range [][][2]int{{{3, 2}}, {{-1, 2}}, {{0, 33}}, {{4, 6}, {2, 3}}} {
+		_, err := tok.EncodePlain(text, bad)
+		require.ErrorContains(t, err, "range")
+	}
+	_, err := tok.EncodePlain("\xff", nil)
+	require.ErrorContains(t, err, "not UTF-8")
+}

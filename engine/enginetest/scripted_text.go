@@ -54,32 +54,65 @@ func (t *Tokenizer) SpecialLiterals() []string { return append([]string(nil), sp
 // Encode takes the longest word at each place. Special tokens are known only
 // where special is set.
 func (t *Tokenizer) Encode(text string, special bool) ([]int32, error) {
+	if special {
+		return t.EncodePlain(text, nil)
+	}
+	return t.EncodePlain(text, [][2]int{{0, len(text)}})
+}
+
+// EncodePlain is Encode with special tokens, but for those whose text has a byte
+// in one of the ranges [from, to) of plain, which are in order and apart.
+func (t *Tokenizer) EncodePlain(text string, plain [][2]int) ([]int32, error) {
 	if !utf8.ValidString(text) {
 		return nil, errors.New("encode: the text is not UTF-8")
 	}
+	end := 0
+	for i, p := range plain {
+		if p[0] < end || p[1] < p[0] || p[1] > len(text) {
+			return nil, fmt.Errorf("encode: range %d: got %v, want one behind %d in %d bytes", i, p, end, len(text))
+		}
+		end = p[1]
+	}
 	ids := make([]int32, 0, len(text))
+	done := 0
 	for i := 0; i < len(text); {
-		id, n := t.longest(text[i:], special)
+		id, n := control(text[i:])
+		for len(plain) > 0 && plain[0][1] <= i {
+			plain = plain[1:]
+		}
+		if n > 0 && (len(plain) == 0 || plain[0][0] >= i+n) {
+			ids = append(t.appendWords(ids, text[done:i]), id)
+			done = i + n
+		}
+		i += max(n, 1)
+	}
+	return t.appendWords(ids, text[done:]), nil
+}
+
+// control returns the special token that text begins with and its length, 0
+// where there is none.
+func control(text string) (id int32, n int) {
+	for i, s := range specials {
+		if strings.HasPrefix(text, s) {
+			return int32(ImStart + i), len(s)
+		}
+	}
+	return 0, 0
+}
+
+func (t *Tokenizer) appendWords(ids []int32, text string) []int32 {
+	for i := 0; i < len(text); {
+		id, n := int32(text[i]), 1
+		for k := min(t.long, len(text)-i); k > 1; k-- {
+			if word, ok := t.ids[text[i:i+k]]; ok && word >= firstWord {
+				id, n = word, k
+				break
+			}
+		}
 		ids = append(ids, id)
 		i += n
 	}
-	return ids, nil
-}
-
-func (t *Tokenizer) longest(text string, special bool) (id int32, n int) {
-	if special {
-		for i, s := range specials {
-			if strings.HasPrefix(text, s) {
-				return int32(ImStart + i), len(s)
-			}
-		}
-	}
-	for n := min(t.long, len(text)); n > 1; n-- {
-		if id, ok := t.ids[text[:n]]; ok && id >= firstWord {
-			return id, n
-		}
-	}
-	return int32(text[0]), 1
+	return ids
 }
 
 // Decode returns the text of ids, with U+FFFD for each byte that is part of no
