@@ -195,21 +195,8 @@ func llamaRopeScaling(g *GGUF, n llamaSizes, theta float64) (any, error) {
 		return nil, nil
 	case kind == "linear" || kind == "":
 		return map[string]any{"rope_type": "linear", "factor": float32(factor)}, nil
-	case kind != "yarn":
-		return nil, g.badKey(typeKey, "%s is not supported (none, linear, yarn)", quote(kind))
 	}
-	const originalKey, attentionKey = "llama.rope.scaling.original_context_length", "llama.rope.scaling.attn_factor"
-	original, err := g.size(originalKey)
-	if err != nil {
-		return nil, err
-	}
-	if x, err := g.positive(attentionKey, 1); err != nil {
-		return nil, err
-	} else if x != 1 {
-		return nil, g.badKey(attentionKey, "is %g, which is not supported", x)
-	}
-	return map[string]any{"rope_type": "yarn", "factor": float32(factor),
-		"original_max_position_embeddings": original}, nil
+	return nil, g.badKey(typeKey, "%s is not supported (none, linear)", quote(kind))
 }
 
 // llama3Scaling finds the parameters that Llama 3's frequency factors were made
