@@ -108,6 +108,7 @@ type ggufReader struct {
 	size     int64 // of the file
 	elements int64 // array elements read so far
 	field    string
+	scratch  [8]byte
 }
 
 func (r *ggufReader) bad(format string, args ...any) error {
@@ -119,25 +120,46 @@ func (r *ggufReader) left() int64 { return r.size - r.pos }
 
 // bytes reads n bytes, n having been checked to be small.
 func (r *ggufReader) bytes(n int64) ([]byte, error) {
-	switch {
-	case n > r.left():
-		return nil, r.bad("needs %d bytes at offset %d, the file has %d left", n, r.pos, r.left())
-	case r.pos+n > maxGGUFHeader:
-		return nil, r.bad("header is longer than %d bytes", maxGGUFHeader)
+	if err := r.holds(n); err != nil {
+		return nil, err
 	}
 	p := make([]byte, n)
+	return p, r.fill(p)
+}
+
+// fixed reads n bytes, at most 8, that are good until the next call.
+func (r *ggufReader) fixed(n int64) ([]byte, error) {
+	if err := r.holds(n); err != nil {
+		return nil, err
+	}
+	p := r.scratch[:n]
+	return p, r.fill(p)
+}
+
+// holds reports whether n more bytes can be read.
+func (r *ggufReader) holds(n int64) error {
+	switch {
+	case n > r.left():
+		return r.bad("needs %d bytes at offset %d, the file has %d left", n, r.pos, r.left())
+	case r.pos+n > maxGGUFHeader:
+		return r.bad("header is longer than %d bytes", maxGGUFHeader)
+	}
+	return nil
+}
+
+func (r *ggufReader) fill(p []byte) error {
 	if _, err := io.ReadFull(r.r, p); err != nil {
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
-		return nil, fmt.Errorf("%s: read %s at offset %d: %w", r.name, r.field, r.pos, err)
+		return fmt.Errorf("%s: read %s at offset %d: %w", r.name, r.field, r.pos, err)
 	}
-	r.pos += n
-	return p, nil
+	r.pos += int64(len(p))
+	return nil
 }
 
 func (r *ggufReader) u32() (uint32, error) {
-	p, err := r.bytes(4)
+	p, err := r.fixed(4)
 	if err != nil {
 		return 0, err
 	}
@@ -145,7 +167,7 @@ func (r *ggufReader) u32() (uint32, error) {
 }
 
 func (r *ggufReader) u64() (uint64, error) {
-	p, err := r.bytes(8)
+	p, err := r.fixed(8)
 	if err != nil {
 		return 0, err
 	}

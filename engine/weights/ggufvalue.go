@@ -95,7 +95,7 @@ func (r *ggufReader) scalar(kind uint32) (any, error) {
 	if !ok {
 		return nil, r.bad("has the unknown type %d", kind)
 	}
-	p, err := r.bytes(width)
+	p, err := r.fixed(width)
 	if err != nil {
 		return nil, err
 	}

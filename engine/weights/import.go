@@ -111,12 +111,8 @@ func newImporter(ctx context.Context, g *GGUF, progress func(done, total int64, 
 		return nil, err
 	}
 	imp.config = config
-	if imp.vocab, err = readVocabulary(g); err != nil {
+	if imp.vocab, err = readVocabulary(g, config["vocab_size"].(int)); err != nil {
 		return nil, err
-	}
-	rows := config["vocab_size"].(int)
-	if n := len(imp.vocab.tokens); n > rows {
-		return nil, g.badKey("tokenizer.ggml.tokens", "has %d tokens, the embedding has %d rows", n, rows)
 	}
 	dtype := activationType(pairs)
 	for _, p := range pairs {

@@ -35,8 +35,9 @@ type vocabulary struct {
 	templates map[string]string // further templates by name
 }
 
-// readVocabulary reads and checks the tokenizer metadata.
-func readVocabulary(g *GGUF) (*vocabulary, error) {
+// readVocabulary reads and checks the tokenizer metadata of a model whose
+// embedding has that many rows.
+func readVocabulary(g *GGUF, rows int) (*vocabulary, error) {
 	v := &vocabulary{g: g, special: make(map[string]int)}
 	const modelKey = "tokenizer.ggml.model"
 	var ok bool
@@ -49,7 +50,10 @@ func readVocabulary(g *GGUF) (*vocabulary, error) {
 	if v.model != "gpt2" && v.model != "llama" {
 		return nil, g.badKey(modelKey, "%s is not supported (gpt2, llama)", quote(v.model))
 	}
-	for _, read := range []func() error{v.readTokens, v.readModel, v.readSpecial, v.readTemplates} {
+	if err := v.readTokens(rows); err != nil {
+		return nil, err
+	}
+	for _, read := range []func() error{v.readModel, v.readSpecial, v.readTemplates} {
 		if err := read(); err != nil {
 			return nil, err
 		}
@@ -57,15 +61,19 @@ func readVocabulary(g *GGUF) (*vocabulary, error) {
 	return v, nil
 }
 
-// readTokens reads the tokens and their types.
-func (v *vocabulary) readTokens() error {
+// readTokens reads the tokens and their types. There may be no more of them than
+// rows, which is looked at first: empty tokens cost a file next to nothing.
+func (v *vocabulary) readTokens(rows int) error {
 	const key, typeKey = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
 	tokens, _, err := lookup[[]string](v.g, key, "an array of strings")
 	if err != nil {
 		return err
 	}
-	if len(tokens) == 0 {
+	switch n := len(tokens); {
+	case n == 0:
 		return v.g.badKey(key, "is missing or empty")
+	case n > rows:
+		return v.g.badKey(key, "has %d tokens, the embedding has %d rows", n, rows)
 	}
 	v.tokens = slices.Clone(tokens)
 	seen := make(map[string]int, len(tokens))

@@ -3,6 +3,9 @@ package weights
 import (
 	"encoding/json"
 	"errors"
+	"path/filepath"
+	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,7 +18,7 @@ func readTokenizer(t *testing.T, extra ...[]byte) (*vocabulary, map[string]any, 
 	f := tinyLlama{extra: extra}.file()
 	g, err := OpenGGUFIn(&memFolder{files: map[string][]byte{"m.gguf": f.bytes()}}, "m.gguf")
 	require.NoError(t, err)
-	v, err := readVocabulary(g)
+	v, err := readVocabulary(g, tinyVocab)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -222,4 +225,20 @@ func TestMalformedVocabulary(t *testing.T) {
 	many := make([]string, tinyVocab+1)
 	_, err = importTiny(t, tinyLlama{extra: [][]byte{tokens(many...), str(k + "token_type")}}.file(), 1<<30)
 	require.ErrorContains(t, err, `m.gguf: key "tokenizer.ggml.tokens": has 17 tokens, the embedding has 16 rows`)
+}
+
+// TestEmptyTokensAreCheap: a file that claims a wild vocabulary in 8 bytes a token
+// must not cost more than reading it does.
+func TestEmptyTokensAreCheap(t *testing.T) {
+	const n = 1 << 20
+	f := tinyLlama{extra: [][]byte{slices.Concat(str("tokenizer.ggml.tokens"), u32(ggufArray), u32(ggufString),
+		u64(n), make([]byte, 8*n))}}.file()
+	var before, after runtime.MemStats
+	data := f.bytes()
+	folder := &memFolder{files: map[string][]byte{"m.gguf": data}}
+	runtime.ReadMemStats(&before)
+	err := importGGUF(t.Context(), folder, "m.gguf", filepath.Join(t.TempDir(), "m"), 1<<30, nil)
+	runtime.ReadMemStats(&after)
+	require.ErrorContains(t, err, "has 1048576 tokens, the embedding has 16 rows")
+	require.Less(t, (after.TotalAlloc-before.TotalAlloc)/n, uint64(100), "bytes allocated for a token")
 }
