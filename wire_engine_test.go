@@ -15,8 +15,8 @@ import (
 	"harmonyd/schema"
 )
 
-// pieceTokenizer is a tokenizer like Llama 2's, which puts a space before the
-// first word of a text: a piece for each letter, no merges.
+// pieceTokenizer is a tokenizer like Mistral's, which puts a space before a text
+// that does not begin with a control token: a piece for each letter, no merges.
 func pieceTokenizer(t *testing.T) *native.Tokenizer {
 	t.Helper()
 	vocab := map[string]int{"<unk>": 0, "<s>": 1, "</s>": 2}
@@ -30,16 +30,15 @@ func pieceTokenizer(t *testing.T) *native.Tokenizer {
 			{"id": 0, "content": "<unk>", "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false},
 			{"id": 1, "content": "<s>", "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false},
 			{"id": 2, "content": "</s>", "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false}],
-		"normalizer": {"type": "Sequence", "normalizers": [
-			{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
-		"pre_tokenizer": null, "post_processor": null, "decoder": null,
+		"normalizer": null, "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": false},
+		"post_processor": null, "decoder": null,
 		"model": {"type": "BPE", "unk_token": "<unk>", "fuse_unk": true, "byte_fallback": false, "vocab": %s, "merges": []}}`, words), nil)
 	require.NoError(t, err)
 	t.Cleanup(tok.Close)
 	return tok
 }
 
-// quoting is a chat template that begins with ordinary text.
+// quoting is a chat template with text between its control token and a message.
 type quoting struct{}
 
 func (quoting) Render(context []byte) (string, error) {
@@ -47,7 +46,7 @@ func (quoting) Render(context []byte) (string, error) {
 	if err := json.Unmarshal(context, &c); err != nil {
 		return "", err
 	}
-	return "c: " + c.Messages[0].Content + "</s>", nil
+	return "<s>c: " + c.Messages[0].Content + "</s>", nil
 }
 
 // TestLiteralsInMessagesAreLetters renders texts with control tokens in them for
