@@ -10,7 +10,7 @@ const (
 	singleFile    = "model.safetensors"
 	indexFile     = "model.safetensors.index.json"
 	maxIndexBytes = 64 << 20
-	maxShards     = 10_000
+	maxShards     = 512 // all are open while a model loads; the largest models have under 200
 )
 
 // An index says which shard holds each tensor.

@@ -167,7 +167,7 @@ func malformedIndexes() []malformed {
 		index("too many tensors in the index", `{"weight_map":{`+numbered(maxTensors+1, `"%d":"x"`)+`}}`,
 			`weight_map: holds more than 1000000 tensors`),
 		index("too many shards", `{"weight_map":{`+numbered(maxShards+1, `"%[1]d":"%[1]d"`)+`}}`,
-			`weight_map: names more than 10000 files`),
+			`weight_map: names more than 512 files`),
 		index("huge index", strings.Repeat(" ", maxIndexBytes+1), `is 67108865 bytes, at most 67108864 are read`),
 		index("no weight map", `{"metadata":{}}`, `weight_map: is missing or empty`),
 		index("weight map twice", `{"weight_map":{},"weight_map":{}}`, `"weight_map": appears twice`),
