@@ -353,11 +353,11 @@ GO
 # counts for the libraries of libraries too: OpenBLAS needs its Fortran runtime.
 # The keys make go build notice new headers.
 part_link() {
-  local lib='${SRCDIR}/../../.deps/mlx-c/lib' keys old_rpath='-Wl,--disable-new-dtags'
+  local lib='${SRCDIR}/../../.deps/mlx-c/lib' mlx='${SRCDIR}/../../.deps/mlx/mlx/lib' keys old_rpath='-Wl,--disable-new-dtags'
   [[ $os != Darwin ]] || old_rpath=
   keys="mlx $(cat "$deps/mlx/.key"), mlx-c $(cat "$deps/mlx-c/.key")"
-  mlx_link "-Wl,-rpath,$lib -Wl,-rpath,$origin/../.deps/mlx-c/lib" | write_link "$root/engine/mlx/link_gen.go"
-  mlx_link "$old_rpath -Wl,-rpath,$origin/../lib/mlx-c/lib" | write_link "$deps/dist/link_gen.go"
+  mlx_link "-Wl,-rpath,$lib -Wl,-rpath,$mlx -Wl,-rpath,$origin/../.deps/mlx-c/lib -Wl,-rpath,$origin/../.deps/mlx/mlx/lib" | write_link "$root/engine/mlx/link_gen.go"
+  mlx_link "$old_rpath -Wl,-rpath,$origin/../lib/mlx-c/lib -Wl,-rpath,$origin/../lib/mlx/mlx/lib" | write_link "$deps/dist/link_gen.go"
   summary+=('link flags written')
 }
 
@@ -371,8 +371,9 @@ mlx_link() {
 
 package mlx
 
-// #cgo CFLAGS: -I\${SRCDIR}/../../.deps/mlx-c/include
-// #cgo LDFLAGS: -L$lib -lmlxc $more$1
+// #cgo CPPFLAGS: -I\${SRCDIR}/../../.deps/mlx-c/include
+// #cgo CXXFLAGS: -std=c++20 -I\${SRCDIR}/../../.deps/mlx/mlx/include
+// #cgo LDFLAGS: -L$lib -lmlxc -L$mlx -lmlx $more$1
 import "C"
 GO
 }

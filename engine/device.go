@@ -40,7 +40,7 @@ func (e *Engine) device() device {
 		d.available -= mlx.ActiveMemory()
 	}
 	if e.opts.MemoryBytes > 0 {
-		d.available = e.opts.MemoryBytes - mlx.ActiveMemory() - mlx.BufferMemory()
+		d.available = e.opts.MemoryBytes - mlx.ActiveMemory()
 	}
 	return d
 }
@@ -77,7 +77,7 @@ func (e *Engine) openMLX(ctx context.Context, folder string, info job.Model,
 		if d.gpu {
 			// Only Metal acts on it. Caches stay out: wiring memory that grows has
 			// brought whole machines down.
-			_, err := mlx.SetWiredLimit(mlx.ActiveMemory() + mlx.BufferMemory())
+			_, err := mlx.SetWiredLimit(mlx.ActiveMemory())
 			return err
 		}
 		return nil

@@ -91,7 +91,6 @@ func (l *loading) work(ctx context.Context) error {
 			if staging, err = mlx.NewBuffer(int(need)); err != nil {
 				return err
 			}
-			adviseHuge(staging.Bytes())
 		}
 		if err := l.fill(sl, staging); err != nil {
 			return err
@@ -107,7 +106,6 @@ func (l *loading) fill(sl *nn.Slot, staging *mlx.Buffer) error {
 		return fmt.Errorf("%s: %w", sl.Name(), err)
 	}
 	defer buf.Free() // nothing once it was handed over
-	adviseHuge(buf.Bytes())
 	read, err := l.convert(sl, buf.Bytes(), staging)
 	if err != nil {
 		return err

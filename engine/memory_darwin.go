@@ -15,6 +15,3 @@ func hostMemory() int64 {
 	}
 	return int64(total / 4 * 3)
 }
-
-// adviseHuge does nothing: macOS chooses its pages itself.
-func adviseHuge([]byte) {}

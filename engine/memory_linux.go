@@ -6,8 +6,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // hostMemory returns the bytes that this process may still use: what the kernel
@@ -43,13 +41,4 @@ func readNumber(file string) (int64, bool) {
 	}
 	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
 	return n, err == nil
-}
-
-// adviseHuge asks for huge pages under a large buffer: a quarter of the system
-// time of a load went into page faults. Where the kernel has none nothing is
-// lost.
-func adviseHuge(b []byte) {
-	if len(b) >= 1<<20 {
-		_ = unix.Madvise(b, unix.MADV_HUGEPAGE)
-	}
 }

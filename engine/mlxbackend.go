@@ -31,8 +31,7 @@ func (b *mlxBackend) Limits() Limits { return b.limits }
 func (b *mlxBackend) EndTurn() { mlx.ClearCache() }
 
 func (b *mlxBackend) Memory() (active, peak int64) {
-	held := mlx.BufferMemory()
-	return mlx.ActiveMemory() + held, mlx.PeakMemory() + held
+	return mlx.ActiveMemory(), mlx.PeakMemory()
 }
 
 func (b *mlxBackend) Close() {

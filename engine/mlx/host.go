@@ -95,11 +95,10 @@ func sized[T any](dst []T, n int) []T {
 	return dst[:n]
 }
 
-// A Buffer is page-aligned memory outside the Go heap. Any goroutine may fill it;
-// then Array hands it to MLX without a copy.
+// A Buffer is memory of MLX's allocator outside the Go heap. Any goroutine may
+// fill it; then Array makes an array of it without a copy.
 type Buffer struct {
-	p unsafe.Pointer // nil once freed or handed over
-	n int
+	b C.hm_buffer // all zero once freed or handed over
 }
 
 var errNoBuffer = errors.New("mlx: from_buffer: the buffer was freed or handed over")
@@ -110,32 +109,32 @@ func NewBuffer(n int) (*Buffer, error) {
 	if n < 0 {
 		return nil, fmt.Errorf("mlx: buffer of %d bytes", n)
 	}
-	p := C.hm_buffer_new(C.size_t(n))
-	if p == nil {
+	b := new(Buffer)
+	if !C.hm_buffer_new(C.size_t(n), &b.b) {
 		return nil, fmt.Errorf("mlx: no memory for a buffer of %d bytes", n)
 	}
-	return &Buffer{p, n}, nil
+	return b, nil
 }
 
 // Bytes returns the memory, valid until Free or Array; nil after either.
 func (b *Buffer) Bytes() []byte {
-	if b.p == nil {
+	if b.b.data == nil {
 		return nil
 	}
-	return unsafe.Slice((*byte)(b.p), b.n)
+	return unsafe.Slice((*byte)(b.b.data), int(b.b.bytes))
 }
 
 // Array makes an array of s out of the buffer, which it takes over: MLX frees the
 // memory with the last array that uses it. The shape must fit the bytes exactly;
 // after an error the buffer is still the caller's.
 func (b *Buffer) Array(s *Scope, d Dtype, shape ...int) Array {
-	if b.p == nil {
+	if b.b.data == nil {
 		s.Fail(errNoBuffer)
 		return Array{}
 	}
-	h := C.hm_from_buffer(s.ptr(), b.p, C.int(d), dims(shape))
+	h := C.hm_from_buffer(s.ptr(), &b.b, C.int(d), dims(shape))
 	if h != nil {
-		b.p = nil
+		b.b = C.hm_buffer{}
 	}
 	return s.made(h)
 }
@@ -143,8 +142,8 @@ func (b *Buffer) Array(s *Scope, d Dtype, shape ...int) Array {
 // Free gives the memory back unless Array handed it over. A second Free does
 // nothing.
 func (b *Buffer) Free() {
-	if b.p != nil {
-		C.hm_buffer_free(b.p)
-		b.p = nil
+	if b.b.data != nil {
+		C.hm_buffer_free(&b.b)
+		b.b = C.hm_buffer{}
 	}
 }

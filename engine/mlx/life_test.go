@@ -111,7 +111,6 @@ func TestBufferIsHandedOver(t *testing.T) {
 	require.NoError(t, err)
 	data := b.Bytes()
 	require.Len(t, data, 12)
-	require.Zero(t, uintptr(unsafe.Pointer(&data[0]))%4096)
 	copied := make(chan int)
 	go func() { copied <- copy(data, s2b([]float32{1, 2, 3})) }() // as loader goroutines do
 	require.Equal(t, 12, <-copied)
@@ -121,12 +120,24 @@ func TestBufferIsHandedOver(t *testing.T) {
 	require.NotNil(t, b.Bytes(), "a refused buffer is still the caller's")
 	a := b.Array(s, Float32, 3)
 	require.Nil(t, b.Bytes())
+	require.Equal(t, held, BufferMemory(), "it is an array now")
+	in := s.Bytes(a, nil)
+	data[0]++ // not for real use: it shows that nothing was copied
+	require.Equal(t, in[0]+1, s.Bytes(a, nil)[0])
+	data[0]--
 	sum := s.Add(a, a)
 	equal(t, s, "from buffer", sum, []int{3}, 2, 4, 6)
 	b.Free()
 	equal(t, s, "after Free, which no longer owns it", a, []int{3}, 1, 2, 3)
 	s.Reset()
-	require.Equal(t, held, BufferMemory(), "MLX freed it with the last array")
+
+	active := ActiveMemory()
+	large, err := NewBuffer(1 << 20)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, ActiveMemory(), active+1<<20)
+	require.True(t, large.Array(s, Uint8, 1<<20).Valid())
+	s.Reset()
+	require.Equal(t, active, ActiveMemory(), "MLX freed it with the last array")
 
 	unused, err := NewBuffer(0)
 	require.NoError(t, err)

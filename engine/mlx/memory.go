@@ -34,8 +34,8 @@ func Live() int {
 	return int(atomic.LoadInt64((*int64)(unsafe.Pointer(&C.hm_counts.live))))
 }
 
-// ActiveMemory returns the bytes in use by arrays that MLX allocated. Buffers are
-// counted by BufferMemory.
+// ActiveMemory returns the bytes that MLX's allocator has given out: to arrays and
+// to Buffers.
 func ActiveMemory() int64 { return int64(C.hm_memory(C.HM_MEM_ACTIVE)) }
 
 // PeakMemory returns the highest ActiveMemory since the start or ResetPeak.
@@ -44,8 +44,8 @@ func PeakMemory() int64 { return int64(C.hm_memory(C.HM_MEM_PEAK)) }
 // CacheMemory returns the bytes that MLX keeps for reuse.
 func CacheMemory() int64 { return int64(C.hm_memory(C.HM_MEM_CACHE)) }
 
-// BufferMemory returns the bytes of all Buffers, including those whose arrays
-// are alive.
+// BufferMemory returns the bytes of the Buffers that are neither freed nor arrays
+// yet.
 func BufferMemory() int64 {
 	return atomic.LoadInt64((*int64)(unsafe.Pointer(&C.hm_counts.buffer_bytes)))
 }

@@ -25,7 +25,6 @@ __attribute__((constructor)) static void install_handler(void) {
   mlx_set_error_handler(keep_message, NULL, NULL);
 }
 
-static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
 const char *hm_last_error(void) { return hm_message; }
 
@@ -140,7 +139,7 @@ bool hm_enter(const hm_frame *f, int required) {
 // memory is refused while it is still only a node of the graph.
 static size_t machine_bytes(void) {
   static size_t bytes;
-  if (!bytes) bytes = (size_t)sysconf(_SC_PHYS_PAGES) * page_size();
+  if (!bytes) bytes = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
   return bytes;
 }
 
@@ -331,29 +330,21 @@ bool hm_set_limit(int which, size_t bytes, size_t *old) {
 void hm_clear_cache(void) { mlx_clear_cache(); }
 void hm_reset_peak(void) { mlx_reset_peak_memory(); }
 
-// A buffer's header lies in the page before its data: the deleter gets only the
-// data pointer and has to know the length to count it off.
-typedef struct { void *base; size_t bytes; } buffer_header;
-
-void *hm_buffer_new(size_t bytes) {
-  size_t page = page_size();
-  if (bytes > SIZE_MAX / 2) return NULL;
-  size_t total = (bytes + page - 1) / page * page + page;
-  void *base = NULL;
-  if (posix_memalign(&base, page, total)) return NULL;
-  char *data = (char *)base + page;
-  ((buffer_header *)data)[-1] = (buffer_header){base, bytes};
+bool hm_buffer_new(size_t bytes, hm_buffer *b) {
+  // MLX's allocator for the CPU writes to what malloc gave without a look at it.
+  if (bytes > machine_bytes() || !hm_allocate(bytes, b)) return false;
   __atomic_add_fetch(&hm_counts.buffer_bytes, bytes, __ATOMIC_RELAXED);
-  return data;
+  return true;
 }
 
-static void free_buffer(void *data) {
-  buffer_header h = ((buffer_header *)data)[-1];
-  __atomic_sub_fetch(&hm_counts.buffer_bytes, h.bytes, __ATOMIC_RELAXED);
-  free(h.base);
+static void uncount(const hm_buffer *b) {
+  __atomic_sub_fetch(&hm_counts.buffer_bytes, b->bytes, __ATOMIC_RELAXED);
 }
 
-void hm_buffer_free(void *p) { free_buffer(p); }
+void hm_buffer_free(hm_buffer *b) {
+  uncount(b);
+  hm_deallocate(b);
+}
 
 static const char *bytes_error(int dtype, hm_dims shape, size_t bytes) {
   const char *why = hm_shape_error(shape, false);
@@ -366,14 +357,13 @@ static const char *bytes_error(int dtype, hm_dims shape, size_t bytes) {
 
 // Once the array owns the buffer, a refusal would free what the caller still
 // holds, so all that hm_leave could refuse is refused before.
-hm_array hm_from_buffer(hm_scope *s, void *p, int dtype, hm_dims shape) {
+hm_array hm_from_buffer(hm_scope *s, hm_buffer *b, int dtype, hm_dims shape) {
   HM_OP0(s, "from_buffer", NULL);
-  size_t bytes = ((buffer_header *)p)[-1].bytes;
-  const char *why = bytes_error(dtype, shape, bytes);
+  const char *why = bytes_error(dtype, shape, b->bytes);
   HM_CHECK(!why, why);
-  HM_CHECK(bytes <= machine_bytes(), "larger than this machine's memory");
   HM_CHECK(own_room(s), "out of memory");
-  r_ = mlx_array_new_data_managed(p, shape.v, shape.n, dtype, free_buffer);
+  r_.ctx = hm_array_of(b, dtype, shape.v, shape.n);
+  if (r_.ctx) uncount(b);
   HM_RETURN(0);
 }
 

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "buffer.h"
 #include "mlx/c/mlx.h"
 
 #define HM_MAX_RANK 8
@@ -50,7 +51,7 @@ typedef struct {
   uint64_t reads;       // blocking reads of array contents
   uint64_t read_bytes;  // bytes they copied
   int64_t live;         // handles not yet freed
-  int64_t buffer_bytes; // bytes held by buffers, ours or handed to MLX
+  int64_t buffer_bytes; // bytes of buffers that are not arrays yet
 } hm_counters;
 
 extern hm_counters hm_counts;
@@ -160,9 +161,9 @@ void hm_reset_peak(void);
 const char *hm_last_error(void);
 
 // Host data.
-void *hm_buffer_new(size_t bytes);
-void hm_buffer_free(void *p);
-hm_array hm_from_buffer(hm_scope *s, void *p, int dtype, hm_dims shape);
+bool hm_buffer_new(size_t bytes, hm_buffer *b); // any thread
+void hm_buffer_free(hm_buffer *b);              // any thread
+hm_array hm_from_buffer(hm_scope *s, hm_buffer *b, int dtype, hm_dims shape);
 hm_array hm_from_data(hm_scope *s, const void *p, size_t bytes, int dtype,
                       hm_dims shape);
 bool hm_item(hm_scope *s, hm_array a, bool real, void *dst);
