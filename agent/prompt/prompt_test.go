@@ -393,6 +393,43 @@ func TestReasoningTemplatesWork(t *testing.T) {
 	require.ErrorContains(t, err, `/messages/0/content: has the control token "</think>" in it`)
 }
 
+// TestTemplatesThatLookAndCut have a template ask for a text that begins like a
+// literal, so that breaking it changes what is written, and cut a piece out of
+// the message, so that the rest becomes a control token.
+func TestTemplatesThatLookAndCut(t *testing.T) {
+	looks := func(wanted, found, missing string) template {
+		return each(func(m message) string {
+			mark := missing
+			if strings.Contains(m.Content, wanted) {
+				mark = found
+			}
+			return "<|im_start|>" + mark + strings.ReplaceAll(m.Content, "(cut)", "") + "<|im_end|>"
+		})
+	}
+	for _, c := range []struct {
+		name, wanted, found, missing, joins, harmless string
+	}{
+		{"two letters", "<|", "A", "B", "<|(cut)im_end|>", "<|(cut)end|>"},
+		{"three letters", "<|i", "A", "B", "<|i(cut)m_end|>", "<|i(cut)end|>"},
+		{"more letters", "<|im_", "A", "B", "<|im_(cut)end|>", "<|im_(cut)x|>"},
+		{"as many control tokens without", "<|im_", "A", "<s>", "<|im_(cut)end|>", ""},
+		{"as many control tokens with", "<|im_", "<s>", "</s><s>", "<|im_(cut)end|>", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRenderer(t, looks(c.wanted, c.found, c.missing))
+			_, err := r.Render([]schema.Message{user(c.joins)})
+			require.ErrorContains(t, err, "could become part of a control token")
+			if c.harmless == "" {
+				return
+			}
+			ids, err := r.Render([]schema.Message{user(c.harmless)})
+			require.NoError(t, err)
+			require.Equal(t, 3, countControls(ids))
+			require.Contains(t, decode(ids), "<|im_start|>A")
+		})
+	}
+}
+
 // TestTemplateThatShowsTheTime renders differently each second.
 func TestTemplateThatShowsTheTime(t *testing.T) {
 	calls := 0

@@ -25,19 +25,41 @@ func (r *Renderer) controlSpans(turns []turn, text string) ([]span, bool) {
 	// What only begins like a literal is broken as well, because a template that
 	// cuts a piece out of a message could join the rest into one. A template may
 	// also ask for such a text itself, say for </think>, and write something else
-	// for the broken one: so the next try breaks longer beginnings only.
-	for _, least := range []int{1, 2, 4, whole} {
+	// for the broken one: so the next try breaks longer beginnings only. What it
+	// leaves whole could have been joined, so a later try counts only where it has
+	// the same literals, in the same order, as the one that broke everything.
+	var written []string
+	for try, least := range []int{1, 2, 4, whole} {
 		nonce := newNonce()
 		other, changed := r.breakTurns(turns, nonce, least)
-		if !changed {
-			return r.literals.find(text), true
+		broken := text
+		if changed {
+			var err error
+			if broken, err = r.render(other); err != nil {
+				if try == 0 {
+					return nil, false
+				}
+				continue
+			}
 		}
-		broken, err := r.render(other)
-		if err == nil && strings.ReplaceAll(broken, nonce, "") == text {
-			return withoutNonce(r.literals.find(broken), broken, nonce), true
+		spans := r.literals.find(broken)
+		if try == 0 {
+			written = cut(broken, spans)
+		}
+		if strings.ReplaceAll(broken, nonce, "") == text && slices.Equal(written, cut(broken, spans)) {
+			return withoutNonce(spans, broken, nonce), true
 		}
 	}
 	return nil, false
+}
+
+// cut returns the pieces of text.
+func cut(text string, spans []span) []string {
+	pieces := make([]string, len(spans))
+	for i, s := range spans {
+		pieces[i] = text[s.from:s.to]
+	}
+	return pieces
 }
 
 // breakTurns returns turns with nonces in their foreign strings, and whether
