@@ -40,6 +40,9 @@ type generation struct {
 	policy policy
 	// entered is called for each state; it may take locks of its own.
 	entered func(schema.GenerateStatus)
+	// begun is called when the agent shows that it has the generation in its
+	// engine's queue or beyond, again and again.
+	begun func()
 
 	mu      sync.Mutex
 	queue   []event
@@ -104,8 +107,8 @@ func newPolicy(s schema.StreamPolicy) policy {
 func newGeneration(id string, w *writer, s schema.StreamPolicy) *generation {
 	return &generation{
 		id: id, w: w, off: s.Off, policy: newPolicy(s),
-		entered: func(schema.GenerateStatus) {},
-		state:   schema.GenerateStatus{GenerationID: id},
+		entered: func(schema.GenerateStatus) {}, begun: func() {},
+		state: schema.GenerateStatus{GenerationID: id},
 	}
 }
 
@@ -257,6 +260,9 @@ func (g *generation) Status(s schema.GenerateStatus) {
 		g.setState(s)
 	}
 	g.mu.Unlock()
+	if s.State != schema.StateQueued || s.PromptTokens > 0 {
+		g.begun()
+	}
 	if !same {
 		g.entered(s)
 	}

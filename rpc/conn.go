@@ -35,6 +35,11 @@ type conn struct {
 	ctx  context.Context
 	stop context.CancelCauseFunc
 
+	// engine is the line of requests for which the order of the client's
+	// messages is that of the engine's work. A place in it is given up as soon as
+	// the agent has it. In tools, registrations come before what is to see them.
+	engine, tools line
+
 	mu          sync.Mutex
 	phase       phase
 	trace       schema.TraceValue
@@ -61,6 +66,16 @@ type request struct {
 	generation *generation
 	waiting    bool // counted in conn.queued; guarded by conn.mu
 	progress   *progress
+
+	turns []*turn // places in lines, given up with the answer at the latest
+}
+
+// lineUp takes a place on behalf of a request. Only bind calls it: on the
+// reader's goroutine the order is that of the messages.
+func (r *request) lineUp(l *line) *turn {
+	t := l.join()
+	r.turns = append(r.turns, t)
+	return t
 }
 
 // Why a request's context is done.
@@ -240,6 +255,9 @@ func (c *conn) leave(r *request, result any, err error) {
 		if trace != schema.TraceOff {
 			c.traceRequest(r, response.Error)
 		}
+	}
+	for _, t := range r.turns {
+		t.pass()
 	}
 	c.settle()
 }

@@ -183,7 +183,22 @@ func TestGenerationQueueLimit(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Equal(t, 3, send(8), "those that run make room")
-		require.Equal(t, 37, agent.Running())
+		require.Equal(t, 5+1, agent.Running(), "those that run, and the next")
+	})
+}
+
+// TestQueueLimitWhileLoading: a generation that waits for its model waits.
+func TestQueueLimitWhileLoading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		agent := &rpctest.Agent{}
+		c := start(t, agent)
+		for range 40 {
+			_, err := c.Request("generate", map[string]any{"prompt": "load block", "stream": false})
+			require.NoError(t, err)
+		}
+		synctest.Wait()
+		require.Len(t, c.Received(), 8)
+		require.Equal(t, 32, agent.Running())
 	})
 }
 
@@ -202,20 +217,21 @@ func TestPanics(t *testing.T) {
 	require.NoError(t, c.Call("tokens/count", map[string]any{"text": "a"}, nil, nil))
 }
 
-// panicAgent panics where the reader's goroutine calls it.
+// panicAgent panics while others wait for it.
 type panicAgent struct{ rpctest.Agent }
 
 func (*panicAgent) RegisterTools(context.Context, schema.ToolRegisterParams) (schema.ToolRegisterResult, error) {
 	panic("planted")
 }
 
-// TestPanicOnReader: not even what runs on the reader's goroutine ends it.
-func TestPanicOnReader(t *testing.T) {
+// TestPanicInLine: what panics gives its place up.
+func TestPanicInLine(t *testing.T) {
 	c := start(t, &panicAgent{})
 	var e *schema.Error
 	require.ErrorAs(t, c.Call("tool-register", map[string]any{"tools": []any{}}, nil, nil), &e)
 	require.Equal(t, schema.KindInternal, e.Data.Kind)
 	require.NoError(t, c.Call("tools/list", nil, nil, nil))
+	require.NoError(t, c.Call("generate", map[string]any{"prompt": "say:a"}, nil, nil))
 }
 
 // bigAgent answers with much.

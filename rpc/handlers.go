@@ -78,36 +78,55 @@ func (c *conn) modelsList(ctx context.Context, _ schema.Empty) (schema.ModelsLis
 
 func (c *conn) modelLoad(r *request, p schema.ModelLoadParams) (func(context.Context) (schema.ModelLoadResult, error), error) {
 	r.progress = c.newProgress(p.WorkDoneToken, "Loading "+p.Model)
-	return func(ctx context.Context) (schema.ModelLoadResult, error) {
+	place := r.lineUp(&c.engine)
+	return inTurn(place, func(ctx context.Context) (schema.ModelLoadResult, error) {
 		return c.agent.LoadModel(ctx, p, func(done, total int64) {
+			place.pass()
 			r.progress.report("", share(done, total))
 		})
-	}, nil
+	}), nil
 }
 
-func (c *conn) modelUnload(ctx context.Context, p schema.ModelUnloadParams) (schema.ModelUnloadResult, error) {
-	return c.agent.UnloadModel(ctx, p)
+func (c *conn) modelUnload(r *request, p schema.ModelUnloadParams) (func(context.Context) (schema.ModelUnloadResult, error), error) {
+	return inTurn(r.lineUp(&c.engine), func(ctx context.Context) (schema.ModelUnloadResult, error) {
+		return c.agent.UnloadModel(ctx, p)
+	}), nil
 }
 
 func (c *conn) tokensCount(ctx context.Context, p schema.TokensCountParams) (schema.TokensCountResult, error) {
 	return c.agent.CountTokens(ctx, p)
 }
 
-func (c *conn) toolRegister(ctx context.Context, p schema.ToolRegisterParams) (schema.ToolRegisterResult, error) {
-	return c.agent.RegisterTools(ctx, p)
+// toolRegister takes its place at once and its time, which may be long, on a
+// goroutine of its own.
+func (c *conn) toolRegister(r *request, p schema.ToolRegisterParams) (func(context.Context) (schema.ToolRegisterResult, error), error) {
+	return inTurn(r.lineUp(&c.tools), func(ctx context.Context) (schema.ToolRegisterResult, error) {
+		return c.agent.RegisterTools(ctx, p)
+	}), nil
 }
 
-func (c *conn) toolsList(ctx context.Context, _ schema.Empty) (schema.ToolsListResult, error) {
-	return c.agent.ListTools(ctx)
+func (c *conn) toolsList(r *request, _ schema.Empty) (func(context.Context) (schema.ToolsListResult, error), error) {
+	return inTurn(r.lineUp(&c.tools), c.agent.ListTools), nil
 }
 
-// generate claims the generation's id and its place in the queue.
+// generate claims the generation's id and its places: behind the tools that
+// were registered before, and behind the work that was asked for before.
 func (c *conn) generate(r *request, p schema.GenerateParams) (func(context.Context) (schema.GenerateResult, error), error) {
 	if err := c.admit(r, &p); err != nil {
 		return nil, err
 	}
+	tools, place := r.lineUp(&c.tools), r.lineUp(&c.engine)
+	r.generation.begun = place.pass
 	return func(ctx context.Context) (schema.GenerateResult, error) {
-		result, err := c.agent.Generate(ctx, p, r.generation)
+		err := tools.wait(ctx)
+		tools.pass()
+		if err == nil {
+			err = place.wait(ctx)
+		}
+		var result schema.GenerateResult
+		if err == nil {
+			result, err = c.agent.Generate(ctx, p, r.generation)
+		}
 		if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			// Some clients never call back after an error that says cancelled.
 			result = schema.GenerateResult{
@@ -150,9 +169,10 @@ func (c *conn) admit(r *request, p *schema.GenerateParams) error {
 	return nil
 }
 
-// entered notes that a generation has got further.
+// entered notes that a generation has got further. One that waits for its
+// model is as much in the queue as one that waits for its turn.
 func (c *conn) entered(r *request, s schema.GenerateStatus) {
-	if s.State != schema.StateQueued {
+	if s.State != schema.StateQueued && s.State != schema.StateLoading {
 		c.mu.Lock()
 		if r.waiting {
 			r.waiting = false
@@ -182,7 +202,8 @@ func (c *conn) cancel(r *request, p schema.CancelParams) (func(context.Context) 
 		defer c.mu.Unlock()
 		var found []*request
 		for id, g := range c.generations {
-			if p.All || id == p.GenerationID {
+			// One that is done has its result, though that is not sent yet.
+			if (p.All || id == p.GenerationID) && g.generation.current() != schema.StateDone {
 				found = append(found, g)
 			}
 		}

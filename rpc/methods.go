@@ -54,12 +54,12 @@ var methods = []method{
 	row("$/setTrace", "Sets how much $/logTrace tells.", notify, (*conn).setTrace).now(),
 	row("models/list", "Lists the installed models.", call, (*conn).modelsList),
 	begin("model/load", "Brings a model into memory.", call, (*conn).modelLoad),
-	row("model/unload", "Frees a model's memory.", call, (*conn).modelUnload),
+	begin("model/unload", "Frees a model's memory.", call, (*conn).modelUnload),
 	row("tokens/count", "Counts the tokens of a text or a conversation.", call, (*conn).tokensCount),
 	begin("generate", "Generates, and streams while it does.", call, (*conn).generate),
 	begin("cancel", "Ends generations early.", either, (*conn).cancel).now(),
-	row("tool-register", "Registers tools for later generations.", call, (*conn).toolRegister).now(),
-	row("tools/list", "Lists the registered tools.", call, (*conn).toolsList),
+	begin("tool-register", "Registers tools for later generations.", call, (*conn).toolRegister),
+	begin("tools/list", "Lists the registered tools.", call, (*conn).toolsList),
 }
 
 // emitted is one row: a notification of the server's.
