@@ -11,6 +11,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"harmonyd/agent/prompt"
@@ -51,12 +52,23 @@ type Agent struct {
 	engine Engine
 	tools  Toolbox
 	log    *slog.Logger
+
+	mu sync.Mutex
+	// opened holds what was opened, by the names that were asked for and the
+	// models' ids.
+	opened map[string]*opened
+}
+
+// opened is a model with its renderer.
+type opened struct {
+	*Model
+	renderer *prompt.Renderer
 }
 
 // New returns an Agent over an engine and a toolbox, both of which stay the
 // caller's to close.
 func New(engine Engine, tools Toolbox, o Options) *Agent {
-	a := &Agent{engine: engine, tools: tools, log: o.Log}
+	a := &Agent{engine: engine, tools: tools, log: o.Log, opened: make(map[string]*opened)}
 	if a.log == nil {
 		a.log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
@@ -91,16 +103,16 @@ func (a *Agent) Models(ctx context.Context) (schema.ModelsListResult, error) {
 // LoadModel brings a model into memory, its weights and its tokenizer.
 // Report is called from another goroutine, in bytes.
 func (a *Agent) LoadModel(ctx context.Context, p schema.ModelLoadParams, report func(done, total int64)) (schema.ModelLoadResult, error) {
-	type opened struct {
-		model *Model
+	type result struct {
+		model *opened
 		err   error
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	open := make(chan opened, 1)
+	open := make(chan result, 1)
 	go func() {
-		m, err := a.engine.Open(ctx, p.Model)
-		open <- opened{m, err}
+		m, err := a.open(ctx, p.Model)
+		open <- result{m, err}
 	}()
 	start := time.Now()
 	err := a.engine.Load(ctx, p.Model, func(p job.Progress) {
@@ -127,7 +139,7 @@ func (a *Agent) LoadModel(ctx context.Context, p schema.ModelLoadParams, report 
 func (a *Agent) UnloadModel(ctx context.Context, p schema.ModelUnloadParams) (schema.ModelUnloadResult, error) {
 	r := schema.ModelUnloadResult{Model: p.Model}
 	if p.Model == "" {
-		m, err := a.engine.Open(ctx, "")
+		m, err := a.open(ctx, "")
 		if err != nil {
 			return schema.ModelUnloadResult{}, wireError(ctx, err)
 		}
@@ -148,7 +160,7 @@ func (a *Agent) CountTokens(ctx context.Context, p schema.TokensCountParams) (sc
 	if len(p.Tools) > 0 {
 		return schema.TokensCountResult{}, schema.Unsupported("tools", "/tools: prompts with tools are not supported yet")
 	}
-	m, err := a.engine.Open(ctx, p.Model)
+	m, err := a.open(ctx, p.Model)
 	if err != nil {
 		return schema.TokensCountResult{}, wireError(ctx, err)
 	}
@@ -156,7 +168,7 @@ func (a *Agent) CountTokens(ctx context.Context, p schema.TokensCountParams) (sc
 	if p.Text != nil {
 		ids, err = m.Tokenizer.Encode(*p.Text, false)
 	} else {
-		ids, err = m.render(p.Messages)
+		ids, err = m.renderer.Render(p.Messages)
 	}
 	if err != nil {
 		return schema.TokensCountResult{}, wireError(ctx, err)
@@ -174,13 +186,30 @@ func (a *Agent) ListTools(context.Context) (schema.ToolsListResult, error) {
 	return a.tools.List(), nil
 }
 
-// render returns the ids of messages.
-func (m *Model) render(messages []schema.Message) ([]int32, error) {
-	r, err := prompt.New(m.Tokenizer, m.Template)
+// open opens a model and gives it the renderer that it had before, if that is
+// of the same tokenizer: a new one encodes each control token.
+func (a *Agent) open(ctx context.Context, model string) (*opened, error) {
+	m, err := a.engine.Open(ctx, model)
 	if err != nil {
 		return nil, err
 	}
-	return r.Render(messages)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	o := &opened{Model: m}
+	if before := a.opened[m.Info.ID]; before != nil && before.Tokenizer == m.Tokenizer {
+		o.renderer = before.renderer
+	} else if o.renderer, err = prompt.New(m.Tokenizer, m.Template); err != nil {
+		return nil, err
+	}
+	a.opened[m.Info.ID], a.opened[model] = o, o
+	return o, nil
+}
+
+// isOpen reports whether a model was opened before, so that it opens at once.
+func (a *Agent) isOpen(model string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.opened[model] != nil
 }
 
 // wireError turns what an engine reports into what the wire says. What it does

@@ -12,9 +12,9 @@ import (
 type Engine interface {
 	// Models lists the installed models, sorted by id.
 	Models(ctx context.Context) ([]job.Model, error)
-	// Open makes a model's tokenizer and template ready without its weights.
-	// The empty name means the default model. The result stays valid until the
-	// engine is closed.
+	// Open makes a model's tokenizer and template ready without its weights, and
+	// keeps them: it takes time only once. The empty name means the default
+	// model. The result stays valid until the engine is closed.
 	Open(ctx context.Context, model string) (*Model, error)
 	// Load brings a model's weights into memory. It returns at once where they
 	// are there; several callers share one load, which ends when all gave up.
@@ -56,7 +56,8 @@ type Model struct {
 }
 
 // Tokenizer turns text into the token ids of one model and back. It is safe
-// for use from several goroutines.
+// for use from several goroutines, and two values of it are equal where they are
+// the same tokenizer.
 type Tokenizer interface {
 	// Encode returns the ids of text. Where special is set, the literals of
 	// special tokens in text become those tokens; otherwise they are ordinary

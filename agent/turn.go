@@ -35,7 +35,8 @@ type turn struct {
 	stopped int    // the stop string that ended the turn, or -1
 	loaded  float64
 	start   time.Time
-	begun   time.Time // when the engine got the request
+	opening time.Duration // the wait for the tokenizer
+	begun   time.Time     // when the engine got the request
 }
 
 // Generate answers a prompt or a conversation. The text of the result is the
@@ -106,20 +107,27 @@ func partial(err error, tokens int, m schema.Message, u schema.Usage) error {
 	return err
 }
 
-// run takes the turn from the request to its end. The weights are loaded
-// beside the work on the prompt, and that load is held until the engine is done
-// with the generation, so that no moment comes in which nobody wants it.
+// run takes the turn from the request to its end. The generation brings the
+// weights with it, and so only a prompt that was found good does. Only where
+// the tokenizer takes time as well do they load beside it; that load is given up
+// when the prompt is bad, and else held until the engine is done with the
+// generation, so that no moment comes in which nobody wants it.
 func (t *turn) run(ctx context.Context) (schema.StopReason, job.Result, error) {
-	loadCtx, giveUp := context.WithCancel(ctx)
-	var loading sync.WaitGroup
-	defer loading.Wait()
-	defer giveUp()
-	// The generation waits for the same load and reports how it went.
-	loading.Go(func() { _ = t.agent.engine.Load(loadCtx, t.params.Model, nil) })
-
-	m, err := t.agent.engine.Open(ctx, t.params.Model)
+	known := t.agent.isOpen(t.params.Model)
+	if !known {
+		loadCtx, giveUp := context.WithCancel(ctx)
+		var loading sync.WaitGroup
+		defer loading.Wait()
+		defer giveUp()
+		// The generation waits for the same load and reports how it went.
+		loading.Go(func() { _ = t.agent.engine.Load(loadCtx, t.params.Model, nil) })
+	}
+	m, err := t.agent.open(ctx, t.params.Model)
 	if err != nil {
 		return "", job.Result{}, err
+	}
+	if !known { // else it took microseconds
+		t.opening = time.Since(t.start)
 	}
 	t.model, t.stream = m.Info.ID, m.Tokenizer.NewStream()
 	ids, err := t.encode(m)
@@ -143,9 +151,9 @@ func (t *turn) run(ctx context.Context) (schema.StopReason, job.Result, error) {
 }
 
 // encode returns the ids of the prompt.
-func (t *turn) encode(m *Model) ([]int32, error) {
+func (t *turn) encode(m *opened) ([]int32, error) {
 	if t.params.Messages != nil {
-		return m.render(t.params.Messages)
+		return m.renderer.Render(t.params.Messages)
 	}
 	ids, err := m.Tokenizer.Encode(*t.params.Prompt, true)
 	if err == nil && len(ids) == 0 {
@@ -275,7 +283,7 @@ func (t *turn) usage(res job.Result) schema.Usage {
 		CachedTokens:     res.Usage.CachedTokens,
 		CompletionTokens: t.tokens,
 		QueueMS:          ms(res.Stats.Queue),
-		LoadMS:           ms(res.Stats.Load),
+		LoadMS:           ms(t.opening + res.Stats.Load),
 		PrefillMS:        ms(res.Stats.Prefill),
 	}
 	if !t.begun.IsZero() {
