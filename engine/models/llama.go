@@ -28,10 +28,10 @@ type llamaConfig struct {
 	Intermediate  int      `json:"intermediate_size"`
 	Layers        int      `json:"num_hidden_layers"`
 	Heads         int      `json:"num_attention_heads"`
-	KVHeads       int      `json:"num_key_value_heads"` // 0 means Heads
-	HeadDim       int      `json:"head_dim"`            // 0 means Hidden/Heads
+	KVHeads       *int     `json:"num_key_value_heads"` // absent means Heads
+	HeadDim       *int     `json:"head_dim"`            // absent means Hidden/Heads
 	Vocab         int      `json:"vocab_size"`
-	Context       int      `json:"max_position_embeddings"`
+	Context       *int     `json:"max_position_embeddings"`
 	NormEps       float32  `json:"rms_norm_eps"`
 	Tied          *bool    `json:"tie_word_embeddings"` // absent means tied
 	AttentionBias bool     `json:"attention_bias"`
@@ -48,11 +48,12 @@ const (
 )
 
 func (c *llamaConfig) validate() error {
-	if c.KVHeads == 0 {
-		c.KVHeads = c.Heads
+	if c.KVHeads == nil {
+		c.KVHeads = &c.Heads
 	}
-	if c.HeadDim == 0 && c.Heads > 0 {
-		c.HeadDim = c.Hidden / c.Heads
+	if c.HeadDim == nil {
+		d := c.Hidden / max(c.Heads, 1)
+		c.HeadDim = &d
 	}
 	if c.Tied == nil {
 		tied := true
@@ -66,29 +67,29 @@ func (c *llamaConfig) validate() error {
 		{"intermediate_size", c.Intermediate, maxSize},
 		{"num_hidden_layers", c.Layers, maxLayers},
 		{"num_attention_heads", c.Heads, maxSize},
-		{"num_key_value_heads", c.KVHeads, maxSize},
-		{"head_dim", c.HeadDim, maxSize},
+		{"num_key_value_heads", *c.KVHeads, maxSize},
+		{"head_dim", *c.HeadDim, maxSize},
 		{"vocab_size", c.Vocab, maxSize},
 	} {
 		if f.got < 1 || f.got > f.most {
-			return fmt.Errorf("config: %s is %d, want 1 to %d", f.name, f.got, f.most)
+			return fmt.Errorf("%s: is %d, want 1 to %d", f.name, f.got, f.most)
 		}
 	}
 	switch {
-	case c.Context < 0:
-		return fmt.Errorf("config: max_position_embeddings is %d", c.Context)
-	case c.Heads%c.KVHeads != 0:
-		return fmt.Errorf("config: %d heads do not divide into %d kv heads", c.Heads, c.KVHeads)
-	case c.Heads*c.HeadDim > maxSize:
-		return fmt.Errorf("config: %d heads of %d are too wide", c.Heads, c.HeadDim)
-	case c.HeadDim%2 != 0:
-		return fmt.Errorf("config: head_dim %d is odd, rotary positions need pairs", c.HeadDim)
+	case c.Context != nil && *c.Context < 1:
+		return fmt.Errorf("max_position_embeddings: is %d, want at least 1", *c.Context)
+	case c.Heads%*c.KVHeads != 0:
+		return fmt.Errorf("num_key_value_heads: is %d, which does not divide %d heads", *c.KVHeads, c.Heads)
+	case c.Heads**c.HeadDim > maxSize:
+		return fmt.Errorf("head_dim: is %d, too wide for %d heads", *c.HeadDim, c.Heads)
+	case *c.HeadDim%2 != 0:
+		return fmt.Errorf("head_dim: is %d, rotary positions need an even number", *c.HeadDim)
 	case !(c.NormEps > 0 && c.NormEps < 1):
-		return fmt.Errorf("config: rms_norm_eps is %v, want more than 0 and less than 1", c.NormEps)
+		return fmt.Errorf("rms_norm_eps: is %v, want more than 0 and less than 1", c.NormEps)
 	}
 	for _, t := range c.LayerTypes {
 		if t != "full_attention" {
-			return fmt.Errorf("config: layer_types: %q is not supported", t)
+			return fmt.Errorf("layer_types: %q is not supported", t)
 		}
 	}
 	return c.RoPEConfig.Validate()
@@ -125,14 +126,15 @@ func newLlama(config []byte) (Model, error) {
 		return nil, err
 	}
 	c := &m.cfg
-	m.scale = float32(1 / math.Sqrt(float64(c.HeadDim)))
-	m.RoPE = nn.NewRoPE(c.HeadDim, c.RoPEConfig)
+	dim := *c.HeadDim
+	m.scale = float32(1 / math.Sqrt(float64(dim)))
+	m.RoPE = nn.NewRoPE(dim, c.RoPEConfig)
 	m.Embed = nn.NewEmbedding(c.Vocab, c.Hidden)
 	m.Norm = nn.NewRMSNorm(c.Hidden, c.NormEps)
 	if !*c.Tied {
 		m.Head = nn.NewLinear(c.Hidden, c.Vocab, false)
 	}
-	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
+	q, kv := c.Heads*dim, *c.KVHeads*dim
 	for range c.Layers {
 		m.Layers = append(m.Layers, llamaLayer{
 			AttnNorm: nn.NewRMSNorm(c.Hidden, c.NormEps),
@@ -151,12 +153,15 @@ func newLlama(config []byte) (Model, error) {
 
 func (m *llama) Sizes() Sizes {
 	c := &m.cfg
-	return Sizes{
+	sizes := Sizes{
 		Vocab:         c.Vocab,
-		Context:       c.Context,
-		CachePerToken: 2 * c.Layers * c.KVHeads * c.HeadDim,
-		Widest:        max(c.Hidden, c.Intermediate, c.Heads*c.HeadDim),
+		CachePerToken: 2 * c.Layers * *c.KVHeads * *c.HeadDim,
+		Widest:        max(c.Hidden, c.Intermediate, c.Heads**c.HeadDim),
 	}
+	if c.Context != nil {
+		sizes.Context = *c.Context
+	}
+	return sizes
 }
 
 // Ignores names what older converters left in: rotary tables, and a head beside a
@@ -186,9 +191,9 @@ func (m *llama) Logits(s *mlx.Scope, h mlx.Array) mlx.Array {
 }
 
 func (m *llama) attend(s *mlx.Scope, a *llamaAttention, x mlx.Array, c kv.Layer) mlx.Array {
-	q := nn.SplitHeads(s, a.Q.Forward(s, x), m.cfg.Heads)   // [B, H, L, d]
-	k := nn.SplitHeads(s, a.K.Forward(s, x), m.cfg.KVHeads) // [B, G, L, d]
-	v := nn.SplitHeads(s, a.V.Forward(s, x), m.cfg.KVHeads)
+	q := nn.SplitHeads(s, a.Q.Forward(s, x), m.cfg.Heads)    // [B, H, L, d]
+	k := nn.SplitHeads(s, a.K.Forward(s, x), *m.cfg.KVHeads) // [B, G, L, d]
+	v := nn.SplitHeads(s, a.V.Forward(s, x), *m.cfg.KVHeads)
 	q = m.RoPE.Forward(s, q, c.Offset())
 	k = m.RoPE.Forward(s, k, c.Offset())
 	k, v = c.Append(s, k, v) // [B, G, T, d]

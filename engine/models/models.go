@@ -8,8 +8,10 @@ package models
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -58,7 +60,7 @@ func register(modelType string, make func(config []byte) (Model, error)) {
 func New(modelType string, config []byte) (Model, error) {
 	make, ok := registry[modelType]
 	if !ok {
-		return nil, fmt.Errorf("config: model_type %q is not supported; these are: %s",
+		return nil, fmt.Errorf("config.json: model_type: %q is not supported; these are: %s",
 			modelType, strings.Join(Types(), ", "))
 	}
 	return make(config)
@@ -68,9 +70,56 @@ func New(modelType string, config []byte) (Model, error) {
 func Types() []string { return slices.Sorted(maps.Keys(registry)) }
 
 // decodeConfig decodes config.json into a family's config and validates it.
+// Errors name the member.
 func decodeConfig(config []byte, into interface{ validate() error }) error {
-	if err := json.Unmarshal(config, into); err != nil {
-		return fmt.Errorf("config: %w", err)
+	err := json.Unmarshal(config, into)
+	var mismatch *json.UnmarshalTypeError
+	if errors.As(err, &mismatch) {
+		err = fmt.Errorf("%s: is %s, want %s", member(mismatch.Field), found(mismatch.Value), wanted(mismatch.Type))
 	}
-	return into.validate()
+	if err == nil {
+		err = into.validate()
+	}
+	if err != nil {
+		return fmt.Errorf("config.json: %w", err)
+	}
+	return nil
+}
+
+// member drops the names of embedded Go structs, which are not in the file.
+func member(field string) string {
+	parts := strings.Split(field, ".")
+	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return strings.ToLower(p) != p }), ".")
+}
+
+// found words what encoding/json met: a kind of value, or "number" and the number.
+func found(value string) string {
+	switch value {
+	case "array":
+		return "a list"
+	case "object":
+		return "an object"
+	case "bool":
+		return "true or false"
+	case "string", "number":
+		return "a " + value
+	}
+	return strings.TrimPrefix(value, "number ")
+}
+
+// wanted says what JSON a Go type is read from.
+func wanted(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Int:
+		return "a whole number"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a string"
+	case reflect.Slice:
+		return "a list"
+	}
+	return "an object"
 }

@@ -58,3 +58,40 @@ func TestEachFileHasGoldens(t *testing.T) {
 			"%s is named after the type that it registers", f)
 	}
 }
+
+// TestConfigErrorsNameTheMember: a person has to find it in config.json.
+func TestConfigErrorsNameTheMember(t *testing.T) {
+	for changed, want := range map[string]string{
+		`"hidden_size": 1e+30`:                 "hidden_size: is 1e+30, want a whole number",
+		`"hidden_size": 64.5`:                  "hidden_size: is 64.5, want a whole number",
+		`"hidden_size": "64"`:                  "hidden_size: is a string, want a whole number",
+		`"hidden_size": 0`:                     "hidden_size: is 0, want 1 to 16777216",
+		`"head_dim": 0`:                        "head_dim: is 0, want 1 to 16777216",
+		`"num_key_value_heads": 0`:             "num_key_value_heads: is 0, want 1 to 16777216",
+		`"max_position_embeddings": 0`:         "max_position_embeddings: is 0, want at least 1",
+		`"rope_theta": 0`:                      "rope_theta: is 0, want more than 0",
+		`"rope_theta": "x"`:                    "rope_theta: is a string, want a number",
+		`"rope_parameters": {"rope_theta": 0}`: "rope_theta: is 0, want more than 0",
+		`"rope_scaling": {"factor": []}`:       "rope_scaling.factor: is a list, want a number",
+		`"rope_scaling": []`:                   "rope_scaling: is a list, want an object",
+		`"rope_parameters": {"type": "yarn"}`:  `rope_parameters: type "yarn" is not supported`,
+		`"rope_scaling": {"type": "llama3", "factor": 8, "low_freq_factor": 0}`: "rope_scaling: low_freq_factor 0, " +
+			"high_freq_factor 4 and original_max_position_embeddings 8192 do not go together",
+		`"rms_norm_eps": 1e300`:      "rms_norm_eps: is 1e300, want a number",
+		`"tie_word_embeddings": 1`:   "tie_word_embeddings: is a number, want true or false",
+		`"layer_types": "x"`:         "layer_types: is a string, want a list",
+		`"layer_types": [1]`:         "layer_types: is a number, want a string",
+		`"hidden_size": {}`:          "hidden_size: is an object, want a whole number",
+		`"hidden_size": true`:        "hidden_size: is true or false, want a whole number",
+		`"num_attention_heads": 0`:   "num_attention_heads: is 0, want 1 to 16777216",
+		`"num_attention_heads": 1e6`: "num_attention_heads: is 1e6, want a whole number",
+	} {
+		// The last of two members of a name counts.
+		_, err := New("llama", []byte(strings.TrimSuffix(tinyConfig, "}")+","+changed+"}"))
+		require.EqualError(t, err, "config.json: "+want)
+	}
+	for _, name := range []string{"head_dim", "num_key_value_heads", "max_position_embeddings", "rope_theta", "rope_scaling"} {
+		_, err := New("llama", []byte(`{"`+name+`": null,`+strings.Replace(tinyConfig, `"num_key_value_heads": 2,`, "", 1)[1:]))
+		require.NoError(t, err, name)
+	}
+}

@@ -218,12 +218,12 @@ func TestRoPEConfigs(t *testing.T) {
 		want   string
 	}{
 		{RoPEConfig{}, ""},
-		{RoPEConfig{Theta: -1}, "rope_theta -1"},
+		{RoPEConfig{Theta: new(-1.0)}, "rope_theta: is -1"},
 		{RoPEConfig{Scaling: &RoPEScaling{Type: "default"}}, ""},
 		{RoPEConfig{Scaling: &RoPEScaling{RopeType: "linear", Factor: 2}}, ""},
-		{RoPEConfig{Scaling: &RoPEScaling{Type: "linear"}}, "factor 0"},
-		{RoPEConfig{Parameters: &RoPEScaling{Theta: 5e5, RopeType: "llama3", Factor: 8}}, ""},
-		{RoPEConfig{Scaling: &RoPEScaling{Type: "llama3", Factor: 8, HighFreqFactor: 0.5}}, "do not go together"},
+		{RoPEConfig{Scaling: &RoPEScaling{Type: "linear"}}, "factor: is 0"},
+		{RoPEConfig{Parameters: &RoPEScaling{Theta: new(5e5), RopeType: "llama3", Factor: 8}}, ""},
+		{RoPEConfig{Scaling: &RoPEScaling{Type: "llama3", Factor: 8, HighFreqFactor: new(0.5)}}, "do not go together"},
 		{RoPEConfig{Scaling: &RoPEScaling{Type: "longrope", Factor: 8}}, `"longrope" is not supported`},
 	} {
 		err := c.config.Validate()
@@ -232,11 +232,11 @@ func TestRoPEConfigs(t *testing.T) {
 			continue
 		}
 		require.NoError(t, err)
-		require.Positive(t, c.config.Theta)
+		require.Positive(t, *c.config.Theta)
 	}
-	newer := RoPEConfig{Parameters: &RoPEScaling{Theta: 5e5, RopeType: "llama3", Factor: 8}}
+	newer := RoPEConfig{Parameters: &RoPEScaling{Theta: new(5e5), RopeType: "llama3", Factor: 8}}
 	require.NoError(t, newer.Validate())
-	require.Equal(t, 5e5, newer.Theta)
+	require.Equal(t, 5e5, *newer.Theta)
 	r := NewRoPE(64, newer)
 	require.Len(t, r.values, 32)
 	require.EqualValues(t, 1, r.values[0], "short waves stay")

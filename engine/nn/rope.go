@@ -8,37 +8,41 @@ import (
 )
 
 // RoPEConfig is the part of config.json that describes rotary positions. It is
-// embedded in a family's config.
+// embedded in a family's config. After Validate, Theta and Scaling are set.
 type RoPEConfig struct {
-	Theta       float64      `json:"rope_theta"` // 0 means 10000
+	Theta       *float64     `json:"rope_theta"` // absent means 10000
 	Traditional bool         `json:"rope_traditional"`
 	Scaling     *RoPEScaling `json:"rope_scaling"`
 	Parameters  *RoPEScaling `json:"rope_parameters"` // newer name, holds theta too
 }
 
 // RoPEScaling says how positions are stretched. Which fields count depends on
-// the type; 0 stands for mlx-lm's default.
+// the type; an absent one stands for mlx-lm's default.
 type RoPEScaling struct {
-	Type            string  `json:"type"`
-	RopeType        string  `json:"rope_type"` // where Type is absent
-	Theta           float64 `json:"rope_theta"`
-	Factor          float64 `json:"factor"`
-	LowFreqFactor   float64 `json:"low_freq_factor"`
-	HighFreqFactor  float64 `json:"high_freq_factor"`
-	OriginalContext float64 `json:"original_max_position_embeddings"`
+	Type            string   `json:"type"`
+	RopeType        string   `json:"rope_type"` // where Type is absent
+	Theta           *float64 `json:"rope_theta"`
+	Factor          float64  `json:"factor"`
+	LowFreqFactor   *float64 `json:"low_freq_factor"`
+	HighFreqFactor  *float64 `json:"high_freq_factor"`
+	OriginalContext *float64 `json:"original_max_position_embeddings"`
 }
 
-// Validate fills in the defaults and refuses what NewRoPE cannot build.
+// Validate fills in the defaults and refuses what NewRoPE cannot build, naming
+// the member of config.json.
 func (c *RoPEConfig) Validate() error {
-	if c.Scaling == nil {
-		c.Scaling = c.Parameters
+	member := "rope_scaling"
+	if c.Scaling == nil && c.Parameters != nil {
+		c.Scaling, member = c.Parameters, "rope_parameters"
 	}
 	if c.Scaling == nil {
 		c.Scaling = &RoPEScaling{}
 	}
 	s := *c.Scaling // a copy: the caller's may be shared
 	c.Scaling = &s
-	fill(&c.Theta, s.Theta)
+	if c.Theta == nil {
+		c.Theta = s.Theta
+	}
 	fill(&c.Theta, 10000)
 	if s.Type == "" {
 		s.Type = s.RopeType
@@ -51,26 +55,26 @@ func (c *RoPEConfig) Validate() error {
 		fill(&s.LowFreqFactor, 1)
 		fill(&s.HighFreqFactor, 4)
 		fill(&s.OriginalContext, 8192)
-		if !(s.LowFreqFactor > 0 && s.HighFreqFactor > s.LowFreqFactor && s.OriginalContext > 0) {
-			return fmt.Errorf("config: rope_scaling: low_freq_factor %v, high_freq_factor %v and "+
+		if !(*s.LowFreqFactor > 0 && *s.HighFreqFactor > *s.LowFreqFactor && *s.OriginalContext > 0) {
+			return fmt.Errorf("%s: low_freq_factor %v, high_freq_factor %v and "+
 				"original_max_position_embeddings %v do not go together",
-				s.LowFreqFactor, s.HighFreqFactor, s.OriginalContext)
+				member, *s.LowFreqFactor, *s.HighFreqFactor, *s.OriginalContext)
 		}
 	default:
-		return fmt.Errorf("config: rope_scaling: type %q is not supported", s.Type)
+		return fmt.Errorf("%s: type %q is not supported", member, s.Type)
 	}
 	if s.Type != "default" && !(s.Factor > 0) {
-		return fmt.Errorf("config: rope_scaling: factor %v, want more than 0", s.Factor)
+		return fmt.Errorf("%s: factor: is %v, want more than 0", member, s.Factor)
 	}
-	if !(c.Theta > 0) {
-		return fmt.Errorf("config: rope_theta %v, want more than 0", c.Theta)
+	if !(*c.Theta > 0) {
+		return fmt.Errorf("rope_theta: is %v, want more than 0", *c.Theta)
 	}
 	return nil
 }
 
-func fill(v *float64, otherwise float64) {
-	if *v == 0 {
-		*v = otherwise
+func fill(v **float64, absent float64) {
+	if *v == nil {
+		*v = &absent
 	}
 }
 
@@ -86,13 +90,13 @@ type RoPE struct {
 // NewRoPE returns the rotation of heads of dims elements. C must have been
 // validated.
 func NewRoPE(dims int, c RoPEConfig) RoPE {
-	r := RoPE{dims: dims, traditional: c.Traditional, base: float32(c.Theta), scale: 1}
+	r := RoPE{dims: dims, traditional: c.Traditional, base: float32(*c.Theta), scale: 1}
 	switch c.Scaling.Type {
 	case "linear":
 		r.scale = float32(1 / c.Scaling.Factor)
 	case "llama3":
 		r.base = 0
-		r.values = llama3(dims, c.Theta, *c.Scaling)
+		r.values = llama3(dims, *c.Theta, *c.Scaling)
 	}
 	return r
 }
@@ -100,8 +104,8 @@ func NewRoPE(dims int, c RoPEConfig) RoPE {
 // llama3 stretches long waves by the factor, leaves short ones and blends in
 // between (mlx-lm rope_utils.py, Llama3RoPE).
 func llama3(dims int, theta float64, s RoPEScaling) []float32 {
-	long := s.OriginalContext / s.LowFreqFactor
-	short := s.OriginalContext / s.HighFreqFactor
+	original, low, high := *s.OriginalContext, *s.LowFreqFactor, *s.HighFreqFactor
+	long, short := original/low, original/high
 	values := make([]float32, dims/2)
 	for i := range values {
 		f := math.Pow(theta, float64(2*i)/float64(dims))
@@ -109,7 +113,7 @@ func llama3(dims int, theta float64, s RoPEScaling) []float32 {
 		case wave > long:
 			f *= s.Factor
 		case wave > short && wave < long:
-			smooth := (s.OriginalContext/wave - s.LowFreqFactor) / (s.HighFreqFactor - s.LowFreqFactor)
+			smooth := (original/wave - low) / (high - low)
 			f /= (1-smooth)/s.Factor + smooth
 		}
 		values[i] = float32(f)
