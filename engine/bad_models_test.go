@@ -143,6 +143,26 @@ func TestMixedScalesAreRefused(t *testing.T) {
 	p.close()
 }
 
+// TestPackedWidthsOfTheCPU: what MLX cannot compute with must not wait for the
+// first token to fail.
+func TestPackedWidthsOfTheCPU(t *testing.T) {
+	for _, bits := range []int{2, 3, 4, 5, 6, 8} {
+		root := t.TempDir()
+		require.NoError(t, enginetest.Checkpoint{Bits: bits, Group: 32}.Write(root))
+		for name, d := range map[string]device{
+			"unpacked": {available: math.MaxInt64}, "packed": {available: 1}, "on a GPU": {gpu: true, available: 1},
+		} {
+			p, err := newPlan(weights.Dir(root), d)
+			if name == "packed" && bits == 5 {
+				require.ErrorContains(t, err, "model.embed_tokens: packed weights of 5 bits cannot be computed with on a CPU")
+				continue
+			}
+			require.NoError(t, err, "%d bits %s", bits, name)
+			p.close()
+		}
+	}
+}
+
 func TestTooLargeForMemory(t *testing.T) {
 	root := t.TempDir()
 	require.NoError(t, enginetest.Checkpoint{Bits: 4, Group: 32}.Write(filepath.Join(root, "tiny")))

@@ -92,9 +92,16 @@ func (e *Engine) openMLX(ctx context.Context, folder string, info job.Model,
 	return b, nil
 }
 
+// bytesText writes a size for people as the terminal does, such as "92.9 MB".
 func bytesText(n int64) string {
-	if n < 10<<20 {
-		return fmt.Sprintf("%d kB", n/1000)
+	const k = 1000
+	switch {
+	case n >= k*k*k:
+		return fmt.Sprintf("%.1f GB", float64(n)/(k*k*k))
+	case n >= k*k:
+		return fmt.Sprintf("%.1f MB", float64(n)/(k*k))
+	case n >= k:
+		return fmt.Sprintf("%.1f kB", float64(n)/k)
 	}
-	return fmt.Sprintf("%.2f GB", float64(n)/1e9)
+	return fmt.Sprintf("%d B", n)
 }
