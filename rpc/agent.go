@@ -10,6 +10,12 @@ import (
 // goroutines of their own, many at a time, and are cancelled through ctx. An
 // error that is (or wraps) a *schema.Error reaches the client as it is; any
 // other becomes an internal error with an id that the log explains.
+//
+// Calls of Generate, LoadModel and UnloadModel begin in the order of the
+// client's messages, each when the one before has ended or has its place: a
+// generation with its first status that says more than queued, a load with its
+// first report. RegisterTools and ListTools are called one at a time, and no
+// generation begins before the registrations that the client sent before it.
 type Agent interface {
 	Models(ctx context.Context) (schema.ModelsListResult, error)
 	// LoadModel reports progress from any goroutine; report must not block.

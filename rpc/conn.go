@@ -47,8 +47,14 @@ type conn struct {
 	generations map[string]*request // in flight, by generationId
 	queued      int                 // generations that wait for the engine
 	assigned    int                 // generation ids given out
+	bodies      int64               // bytes of the requests that are not answered
 	active      int                 // requests whose answer is not in the writer's queue
 	idle        []chan struct{}     // to be closed when active is 0
+
+	// answers is held from the moment when a query's answer is found to have room
+	// until it is in the writer's queue, so that answers cannot all find the same
+	// room. Nothing that the reader does waits for it.
+	answers sync.Mutex
 }
 
 // request is a request in flight, or a notification while it is handled. Being
@@ -116,10 +122,11 @@ func (c *conn) Handle(_ context.Context, conn *jsonrpc2.Conn, _ *jsonrpc2.Reques
 			c.log.Debug("notification ignored", "method", clip(r.method), "err", err)
 			return
 		}
-		c.stream.out.add(item{body: appendError(nil, r.id, err)})
+		c.stream.out.add(item{body: appendError(nil, r.id, err), atOnce: true})
 		return
 	}
 	run, err := c.bind(r)
+	r.params = nil // and with it the body
 	switch {
 	case err != nil:
 		c.leave(r, nil, err)
@@ -144,16 +151,42 @@ func (c *conn) enter(r *request) *schema.Error {
 	if c.requests[r.key] != nil {
 		return invalid("a request with id %s is in flight", r.id)
 	}
-	if !r.row.inline {
-		if len(c.requests) >= c.opts.Limits.MaxInFlight {
-			return schema.Overloaded(retryAfterMS, "%d requests are in flight", len(c.requests))
-		}
-		if n := c.stream.out.pending(); n > overloadBytes {
-			return schema.Overloaded(retryAfterMS, "%d bytes wait for the client to read them", n)
-		}
+	if err := c.room(r); err != nil {
+		return err
 	}
 	c.requests[r.key] = r
 	c.active++
+	return nil
+}
+
+// room claims what a request needs until it is answered, unless there is too
+// little left. What is done at once needs nothing.
+func (c *conn) room(r *request) *schema.Error {
+	if r.row.inline {
+		return nil
+	}
+	if len(c.requests) >= c.opts.Limits.MaxInFlight {
+		return schema.Overloaded(retryAfterMS, "%d requests are in flight", len(c.requests))
+	}
+	// What is decoded from a body may be as large, or larger.
+	if c.bodies+int64(r.size) > maxBodies*c.opts.Limits.MaxMessageBytes {
+		return schema.Overloaded(retryAfterMS, "%d bytes of requests are in flight", c.bodies)
+	}
+	if err := c.unread(); err != nil {
+		return err
+	}
+	c.bodies += int64(r.size)
+	return nil
+}
+
+// maxBodies is how many of the largest messages may be in flight together.
+const maxBodies = 4
+
+// unread is the error of a request that would add to too much.
+func (c *conn) unread() *schema.Error {
+	if n := c.stream.out.pending(); n > overloadBytes {
+		return schema.Overloaded(retryAfterMS, "%d bytes wait for the client to read them", n)
+	}
 	return nil
 }
 
@@ -228,6 +261,15 @@ func (c *conn) leave(r *request, result any, err error) {
 	if r.generation != nil {
 		r.generation.finish()
 	}
+	if r.row.query {
+		// A client that does not read may have asked for more than there is room
+		// for, when there was room. It can ask again.
+		c.answers.Lock()
+		defer c.answers.Unlock()
+		if full := c.unread(); full != nil && err == nil {
+			err = full
+		}
+	}
 	var response jsonrpc2.Response
 	if r.id != nil {
 		response = c.response(r, result, err)
@@ -237,6 +279,9 @@ func (c *conn) leave(r *request, result any, err error) {
 	c.mu.Lock()
 	if r.id != nil {
 		delete(c.requests, r.key)
+	}
+	if !r.row.inline {
+		c.bodies -= int64(r.size)
 	}
 	if r.generation != nil {
 		delete(c.generations, r.generation.id)
@@ -249,9 +294,7 @@ func (c *conn) leave(r *request, result any, err error) {
 	c.mu.Unlock()
 	r.cancel(nil)
 	if r.id != nil {
-		if err := r.conn.SendResponse(context.Background(), &response); err != nil {
-			c.log.Debug("answer lost", "method", r.method, "err", err)
-		}
+		c.send(r, &response)
 		if trace != schema.TraceOff {
 			c.traceRequest(r, response.Error)
 		}
@@ -260,6 +303,17 @@ func (c *conn) leave(r *request, result any, err error) {
 		t.pass()
 	}
 	c.settle()
+}
+
+// send queues an answer.
+func (c *conn) send(r *request, response *jsonrpc2.Response) {
+	if r.row.inline {
+		c.stream.out.add(item{body: appendResponse(nil, response), atOnce: true})
+		return
+	}
+	if err := r.conn.SendResponse(context.Background(), response); err != nil {
+		c.log.Debug("answer lost", "method", r.method, "err", err)
+	}
 }
 
 // settle counts a request as done.
@@ -329,11 +383,15 @@ func (c *conn) failure(r *request, err error) *schema.Error {
 
 // notify queues a notification.
 func (c *conn) notify(name string, params any) {
+	c.stream.out.add(item{body: notification(name, params)})
+}
+
+func notification(name string, params any) []byte {
 	body, err := schema.Encode(params)
 	if err != nil {
 		panic(err) // our own types
 	}
-	c.stream.out.add(item{body: appendNotification(nil, name, body)})
+	return appendNotification(nil, name, body)
 }
 
 func (c *conn) traceRequest(r *request, failed *jsonrpc2.Error) {
@@ -341,7 +399,8 @@ func (c *conn) traceRequest(r *request, failed *jsonrpc2.Error) {
 	if failed != nil {
 		message += fmt.Sprintf(" with error %d: %s", failed.Code, failed.Message)
 	}
-	c.notify("$/logTrace", schema.LogTraceParams{Message: message})
+	body := notification("$/logTrace", schema.LogTraceParams{Message: message})
+	c.stream.out.add(item{body: body, atOnce: r.row.inline})
 }
 
 // clip shortens a name that the client made up, for use in a message.

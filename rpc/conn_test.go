@@ -4,11 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -232,127 +230,6 @@ func TestPanicInLine(t *testing.T) {
 	require.Equal(t, schema.KindInternal, e.Data.Kind)
 	require.NoError(t, c.Call("tools/list", nil, nil, nil))
 	require.NoError(t, c.Call("generate", map[string]any{"prompt": "say:a"}, nil, nil))
-}
-
-// bigAgent answers with much.
-type bigAgent struct{ rpctest.Agent }
-
-func (*bigAgent) RegisterTools(context.Context, schema.ToolRegisterParams) (schema.ToolRegisterResult, error) {
-	return schema.ToolRegisterResult{Registered: []schema.RegisteredTool{{Name: strings.Repeat("x", 64<<10)}}}, nil
-}
-
-func (*bigAgent) ListTools(context.Context) (schema.ToolsListResult, error) {
-	return schema.ToolsListResult{Tools: []schema.ToolInfo{{Digest: strings.Repeat("x", 1<<20)}}}, nil
-}
-
-// unread is a client that reads only when it is told to.
-type unread struct {
-	in  *io.PipeWriter
-	out *io.PipeReader
-	end func()
-}
-
-func startUnread(t *testing.T, agent rpc.Agent) unread {
-	ctx, cancel := context.WithCancel(context.Background())
-	in, toServer := io.Pipe()
-	fromServer, out := io.Pipe()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		rpc.Serve(ctx, in, out, agent, rpc.Options{})
-	}()
-	u := unread{toServer, fromServer, sync.OnceFunc(func() {
-		cancel()
-		_ = fromServer.Close()
-		<-done
-	})}
-	u.send(t, `{"jsonrpc":"2.0","id":"init","method":"initialize"}`)
-	return u
-}
-
-func (u unread) send(t *testing.T, body string) {
-	_, err := io.WriteString(u.in, body+"\n")
-	require.NoError(t, err)
-}
-
-// read reads for a while and returns the ids of what was answered, by kind of
-// error or "" for none.
-func (u unread) read(kinds map[string]map[string]bool) {
-	d := json.NewDecoder(u.out)
-	for {
-		var m rpctest.Message
-		if d.Decode(&m) != nil {
-			return
-		}
-		if m.ID == nil {
-			continue
-		}
-		kind := ""
-		if m.Error != nil {
-			kind = string(m.Error.Data.Kind)
-		}
-		if kinds[kind] == nil {
-			kinds[kind] = map[string]bool{}
-		}
-		kinds[kind][string(m.ID)] = true
-	}
-}
-
-// TestClientThatDoesNotRead: requests are served until 16 MiB of answers wait,
-// then refused; cancel works all the time; the client that reads again has one
-// answer for each id.
-func TestClientThatDoesNotRead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		agent := &bigAgent{}
-		u := startUnread(t, agent)
-		defer u.end()
-		u.send(t, `{"jsonrpc":"2.0","id":"gen","method":"generate","params":{"generationId":"g","prompt":"repeat:1000 block"}}`)
-		for i := range 100 {
-			u.send(t, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/list"}`, i))
-			synctest.Wait()
-		}
-		require.Equal(t, 1, agent.Running())
-		u.send(t, `{"jsonrpc":"2.0","id":"cancel","method":"cancel","params":{"generationId":"g"}}`)
-		synctest.Wait()
-		require.Zero(t, agent.Running(), "cancelled though nobody reads")
-
-		kinds := map[string]map[string]bool{}
-		go u.read(kinds)
-		time.Sleep(time.Second)
-		synctest.Wait()
-		served, refused := kinds[""], kinds[string(schema.KindOverloaded)]
-		require.Len(t, kinds, 2)
-		require.Equal(t, 103, len(served)+len(refused))
-		require.InDelta(t, 17+3, len(served), 1, "16 MiB of answers of 1 MiB, the one in the pipe, and three small ones")
-
-		u.send(t, `{"jsonrpc":"2.0","id":"again","method":"tools/list"}`)
-		time.Sleep(time.Second)
-		synctest.Wait()
-		require.True(t, kinds[""][`"again"`], "what was read makes room")
-	})
-}
-
-// TestClientThatOnlyWrites: answers that are given at once have no limit of
-// their own, so reading pauses at 32 MiB of them. Nothing is lost.
-func TestClientThatOnlyWrites(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		u := startUnread(t, &bigAgent{})
-		defer u.end()
-		sent := 0
-		go func() {
-			for ; sent < 600; sent++ {
-				u.send(t, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tool-register","params":{"tools":[]}}`, sent))
-			}
-		}()
-		synctest.Wait()
-		require.InDelta(t, 512, sent, 10, "32 MiB of answers of 64 KiB")
-		kinds := map[string]map[string]bool{}
-		go u.read(kinds)
-		time.Sleep(time.Second)
-		synctest.Wait()
-		require.Equal(t, 600, sent)
-		require.Len(t, kinds[""], 601)
-	})
 }
 
 // FuzzServe sends garbage in sound frames: the connection stays up, and each

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"strings"
 
 	"harmonyd/schema"
@@ -11,7 +12,8 @@ type message struct {
 	id     []byte // JSON text of the id, to be answered byte for byte; nil for none
 	key    string // the id as requests in flight are told apart by it
 	method string
-	params []byte // JSON text, members in the client's order; nil for none
+	params []byte // part of the body: JSON text; nil for none, and once it is decoded
+	size   int    // of the body, in bytes
 	// response marks an answer. It must never be answered itself.
 	response bool
 }
@@ -44,6 +46,7 @@ func (m *members) add(name string, value []byte) {
 // parse reads a body. A problem is answered with m.id, which is nil where the
 // id is not known.
 func parse(body []byte, limits schema.Limits) (m message, problem *schema.Error) {
+	m.size = len(body)
 	var raw members
 	// The message itself is one level around params.
 	problem = schema.Scan(body, limits.MaxDepth+1, raw.add)
@@ -108,7 +111,8 @@ func (m *message) setID(raw members, limits schema.Limits) *schema.Error {
 	if !ok {
 		return invalid("the id is %s, want a string or an integer", describe(raw.id))
 	}
-	m.id, m.key = raw.id, key
+	// A copy: the id is needed until the answer, the body is not.
+	m.id, m.key = bytes.Clone(raw.id), key
 	return nil
 }
 

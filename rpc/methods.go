@@ -15,7 +15,10 @@ type method struct {
 	when phase
 	// inline methods run on the reader's goroutine before the next message is
 	// read, so they must be quick; the others run on goroutines of their own.
-	inline         bool
+	inline bool
+	// A query changes nothing. Where its answer has no room, the client is told to
+	// ask again.
+	query          bool
 	params, result reflect.Type
 	// bind decodes params and claims what the method needs, on the reader's
 	// goroutine, and returns the work.
@@ -52,14 +55,14 @@ var methods = []method{
 	row("exit", "Ends the process.", notify, (*conn).exit).during(always).now(),
 	row("$/cancelRequest", "Ends a request early.", notify, (*conn).cancelRequest).now(),
 	row("$/setTrace", "Sets how much $/logTrace tells.", notify, (*conn).setTrace).now(),
-	row("models/list", "Lists the installed models.", call, (*conn).modelsList),
+	row("models/list", "Lists the installed models.", call, (*conn).modelsList).asking(),
 	begin("model/load", "Brings a model into memory.", call, (*conn).modelLoad),
 	begin("model/unload", "Frees a model's memory.", call, (*conn).modelUnload),
-	row("tokens/count", "Counts the tokens of a text or a conversation.", call, (*conn).tokensCount),
+	row("tokens/count", "Counts the tokens of a text or a conversation.", call, (*conn).tokensCount).asking(),
 	begin("generate", "Generates, and streams while it does.", call, (*conn).generate),
 	begin("cancel", "Ends generations early.", either, (*conn).cancel).now(),
 	begin("tool-register", "Registers tools for later generations.", call, (*conn).toolRegister),
-	begin("tools/list", "Lists the registered tools.", call, (*conn).toolsList),
+	begin("tools/list", "Lists the registered tools.", call, (*conn).toolsList).asking(),
 }
 
 // emitted is one row: a notification of the server's.
@@ -124,6 +127,11 @@ func (m method) during(p phase) method {
 
 func (m method) now() method {
 	m.inline = true
+	return m
+}
+
+func (m method) asking() method {
+	m.query = true
 	return m
 }
 

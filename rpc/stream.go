@@ -87,7 +87,7 @@ func (s *stream) read() (message, error) {
 		switch {
 		case problem != nil:
 			s.log.Info("bad message", "err", problem)
-			s.out.add(item{body: appendError(nil, m.id, problem)})
+			s.out.add(item{body: appendError(nil, m.id, problem), atOnce: true})
 		case m.response:
 			s.log.Info("a response to no request is ignored")
 		default:

@@ -12,7 +12,7 @@ import (
 // bounded by itself, see batch.go.
 const (
 	overloadBytes = 16 << 20          // new requests are refused
-	refuseBytes   = 2 * overloadBytes // so many refusals wait that reading pauses
+	atOnceBytes   = 2 * overloadBytes // of answers given at once; then reading pauses
 	writeBytes    = 64 << 10          // of one write, a pipe's capacity on Linux
 )
 
@@ -32,6 +32,7 @@ type writer struct {
 	room  sync.Cond // pairs with write: bytes has fallen
 	queue []item
 	bytes int // of the messages that are queued or being written
+	once  int // of those, the bytes of answers given at once
 	err   error
 
 	gone chan struct{} // closed when err is set: nobody reads any more
@@ -41,7 +42,9 @@ type writer struct {
 // item is one of: a message, a generation with something to say, a mark that
 // is closed when everything before it has been written.
 type item struct {
-	body    []byte
+	body []byte
+	// atOnce marks an answer that the reader gave itself, which no limit refuses.
+	atOnce  bool
 	source  *generation
 	flushed chan struct{}
 }
@@ -65,6 +68,9 @@ func (w *writer) add(it item) {
 	}
 	w.queue = append(w.queue, it)
 	w.bytes += len(it.body)
+	if it.atOnce {
+		w.once += len(it.body)
+	}
 	w.work.Signal()
 }
 
@@ -75,13 +81,15 @@ func (w *writer) pending() int {
 	return w.bytes
 }
 
-// waitForRoom blocks while more than refuseBytes wait. Only the reader calls
-// it: a client that goes on sending requests and reads not one of the refusals
-// can neither fill the memory nor be dropped, so its requests have to wait.
+// waitForRoom blocks while more than atOnceBytes of answers wait that were given
+// at once. Only the reader calls it: a client that goes on sending requests and
+// reads not one of the refusals can neither fill the memory nor be dropped, so
+// its requests have to wait. Other answers have bounds of their own, and it must
+// not wait for them: the next request may be a cancel.
 func (w *writer) waitForRoom() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.bytes > refuseBytes && w.err == nil {
+	for w.once > atOnceBytes && w.err == nil {
 		w.room.Wait()
 	}
 }
@@ -128,6 +136,9 @@ func (w *writer) run() {
 				close(it.flushed)
 			default:
 				out.counted += len(it.body)
+				if it.atOnce {
+					out.once += len(it.body)
+				}
 				w.frame(&out, it.body)
 			}
 			batch[i] = item{}
@@ -157,6 +168,7 @@ type output struct {
 	framed  []byte // to be written
 	scratch []byte // a body in the making
 	counted int    // how much of framed counts as pending
+	once    int    // and how much of that was given at once
 }
 
 // drain writes what a generation has to say.
@@ -200,9 +212,11 @@ func (w *writer) write(out *output) {
 	}
 	w.mu.Lock()
 	w.bytes -= out.counted
+	w.once -= out.once
 	w.room.Broadcast()
 	w.mu.Unlock()
 	out.framed, out.scratch, out.counted = keep(out.framed), keep(out.scratch), 0
+	out.once = 0
 }
 
 // keep empties a buffer for its next use, unless it has grown out of
