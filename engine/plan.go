@@ -95,26 +95,7 @@ func (p *plan) fit(d device) error {
 	if err != nil {
 		return err
 	}
-	if err := p.bind(c, dtype); err != nil || d.gpu {
-		return err
-	}
-	return p.computable()
-}
-
-// cpuBits are the widths of packed weights that MLX 0.32.2 computes with on a CPU
-// (mlx backend/cpu/quantized.cpp). It throws at others, at the first token.
-var cpuBits = []int{2, 3, 4, 6, 8}
-
-// computable refuses weights that stay packed in a way that no CPU code reads.
-func (p *plan) computable() error {
-	for i := range p.slots {
-		q := p.slots[i].Packed
-		if q.Mode == mlx.Affine && q.Bits > 0 && !slices.Contains(cpuBits, q.Bits) {
-			return fmt.Errorf("%s: packed weights of %d bits cannot be computed with on a CPU (only %v), "+
-				"and there is not enough memory to unpack them", p.slots[i].Path, q.Bits, cpuBits)
-		}
-	}
-	return nil
+	return p.bind(c, dtype)
 }
 
 func (p *plan) bind(c nn.Checkpoint, dtype mlx.Dtype) (err error) {

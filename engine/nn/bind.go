@@ -42,8 +42,6 @@ type Slot struct {
 	// Packing is set where Shape is that of a plain weight that has to be
 	// unpacked from Path's weight, scales and biases.
 	Packing Packing
-	// Packed is set where the array belongs to a weight that stays packed.
-	Packed Packing
 	// Values are set where the array is computed, not read.
 	Values []float32
 
@@ -190,9 +188,6 @@ func (m *matrix) bind(b *binder, path string) {
 	}
 	if !b.Unpack {
 		m.packing, m.dtype = p, b.Dtype
-		for i := first; i < len(b.slots); i++ {
-			b.slots[i].Packed = p
-		}
 		return
 	}
 	b.slots = append(b.slots[:first], Slot{Path: path, Leaf: "weight", Shape: []int{m.out, m.in},
