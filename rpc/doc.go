@@ -8,7 +8,7 @@
 //
 // A message comes in through frame.go (bytes to bodies), message.go (bodies to
 // requests), stream.go (what jsonrpc2.Conn sees) and conn.go (dispatch), where
-// a row of methods.go says what is done. It goes out through conn.go
-// (responses) or batch.go (notifications of generations) and writer.go. Start
-// with Serve in server.go.
+// a row of methods.go says what is done and line.go what has to wait for what. It
+// goes out through conn.go (responses) or batch.go (notifications of generations)
+// and writer.go. Start with Serve in server.go.
 package rpc

@@ -187,13 +187,13 @@ func TestClientThatOnlyWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := startUnread(t, &rpctest.Agent{})
 		defer u.end()
-		const batch, batches = 1000, 200
+		const batch, batches = 1000, 130
 		sent := 0
 		go func() {
 			for ; sent < batches; sent++ {
 				var all strings.Builder
 				for i := range batch {
-					fmt.Fprintf(&all, `{"jsonrpc":"2.0","id":"%0120d","method":"cancel","params":{"all":true}}`+"\n", sent*batch+i)
+					fmt.Fprintf(&all, `{"jsonrpc":"2.0","id":"%0120d","method":"%064d"}`+"\n", sent*batch+i, 0)
 				}
 				u.send(t, all.String())
 			}
@@ -206,8 +206,9 @@ func TestClientThatOnlyWrites(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		require.Equal(t, batches, sent)
-		require.Len(t, kinds[""], batch*batches+1)
-		perAnswer := len(`{"jsonrpc":"2.0","id":"","result":{"cancelled":false,"state":"unknown"}}`) + 120
+		require.Len(t, kinds[string(schema.KindMethodNotFound)], batch*batches)
+		const refusal = `{"jsonrpc":"2.0","id":"","error":{"code":-32601,"message":"no method \"\"","data":{"kind":"method_not_found","retryable":false}}}`
+		perAnswer := len(refusal) + 120 + 64
 		require.InDelta(t, 32<<20, paused*batch*perAnswer, float64(2*batch*perAnswer), "32 MiB of answers")
 	})
 }

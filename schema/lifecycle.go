@@ -75,7 +75,9 @@ type ServerHarmonyd struct {
 
 // Limits bounds what the server takes. A message beyond MaxMessageBytes or
 // MaxDepth is refused with invalid_request; a request beyond MaxInFlight or
-// MaxQueuedGenerations is refused with overloaded. The connection stays open.
+// MaxQueuedGenerations is refused with overloaded, and so is one that comes while
+// the messages of those in flight are larger than four of MaxMessageBytes. The
+// connection stays open.
 type Limits struct {
 	// MaxMessageBytes bounds the body of one message.
 	MaxMessageBytes int64 `json:"maxMessageBytes"`
