@@ -31,6 +31,7 @@ type Subject struct {
 	Model  string
 	Prompt []int32
 	// Long is more tokens than the engine buffers for a consumer that is away.
+	// The engine buffers at least 16 events.
 	Long int
 }
 
@@ -413,19 +414,73 @@ func checkUnload(t *testing.T, s Subject) {
 	require.Equal(t, want, s.run(t, 8))
 }
 
+// checkPriorities starts an interactive generation behind background ones whose
+// consumers are there. An engine that serves in order of arrival ends it after
+// all of them. A right one ends it before the last: that one's consumer comes
+// only when the interactive one is queued, so it has steps left, and they wait,
+// for the interactive one fits into its buffer. Which was first is read from the
+// engine's own times, since a test may be woken late.
 func checkPriorities(t *testing.T, s Subject) {
-	want := s.run(t, 40)
-	slow := s.request(40)
+	const few, last = 8, 2
+	want := s.run(t, s.Long)
+	slow := s.request(s.Long)
 	slow.Priority = job.Background
-	var background []Generation
-	for range 3 {
-		background = append(background, s.start(t, slow))
+	var background [last + 1]Generation
+	for i := range background {
+		background[i] = s.start(t, slow)
 	}
-	require.Equal(t, want, s.run(t, 40), "interactive")
-	for _, g := range background {
-		require.Equal(t, want, tokens(drain(t, g)))
-		res, err := g.Wait()
+	slowStarted := time.Now() // at the latest
+	until(t, background[0], job.Token, 1)
+	var all sync.WaitGroup
+	var got [len(background)][]int32
+	var errs [len(background)]error
+	queued := make(chan struct{})
+	for i, g := range background {
+		all.Go(func() {
+			if i == last {
+				<-queued
+			}
+			got[i], errs[i] = read(t.Context(), g)
+		})
+	}
+	quickStarted := time.Now() // at the earliest
+	quick, err := s.Start(s.request(few))
+	close(queued)
+	all.Wait()
+	require.NoError(t, err)
+	require.Equal(t, want[:few], tokens(drain(t, quick)))
+	var results [len(background)]job.Result
+	for i, g := range background {
+		require.NoError(t, errs[i])
+		results[i], err = g.Wait()
 		require.NoError(t, err)
-		require.Equal(t, job.StopLength, res.Reason)
+		require.Equal(t, job.StopLength, results[i].Reason)
+		if i == 0 {
+			got[i] = append(want[:1:1], got[i]...)
+		}
+		require.Equal(t, want, got[i])
+	}
+	res, err := quick.Wait()
+	require.NoError(t, err)
+	ended := func(started time.Time, r job.Result) time.Time {
+		return started.Add(r.Stats.FirstToken + r.Stats.Decode)
+	}
+	require.True(t, ended(quickStarted, res).Before(ended(slowStarted, results[last])),
+		"the interactive generation waited for all background ones")
+}
+
+// read reads a generation to its end, on any goroutine, and returns its tokens.
+func read(ctx context.Context, g Generation) ([]int32, error) {
+	var ids []int32
+	buf := make([]job.Event, 7)
+	for {
+		n, err := g.Next(ctx, buf)
+		if errors.Is(err, io.EOF) {
+			return ids, nil
+		}
+		if err != nil {
+			return ids, err
+		}
+		ids = append(ids, tokens(buf[:n])...)
 	}
 }
