@@ -203,25 +203,55 @@ func TestImportRules(t *testing.T) {
 	}
 }
 
+// uses lists what a file imports and every "path.Name" that it takes from an
+// import, under whatever name it imports it.
+func uses(f *ast.File) []string {
+	var all []string
+	paths := map[string]string{} // by the name in this file
+	for _, spec := range f.Imports {
+		p := strings.Trim(spec.Path.Value, `"`)
+		name := path.Base(p)
+		if spec.Name != nil {
+			name = spec.Name.Name
+		}
+		paths[name] = p
+		all = append(all, p)
+	}
+	ast.Inspect(f, func(n ast.Node) bool {
+		if sel, ok := n.(*ast.SelectorExpr); ok {
+			if x, ok := sel.X.(*ast.Ident); ok && x.Obj == nil && paths[x.Name] != "" {
+				all = append(all, paths[x.Name]+"."+sel.Sel.Name)
+			}
+		}
+		return true
+	})
+	if p, ok := paths["."]; ok {
+		all = append(all, "a dot import of "+p)
+	}
+	return all
+}
+
 func TestReservedUses(t *testing.T) {
 	for _, s := range sources(t) {
-		_, imports := s.imports()
-		uses := slices.Clone(imports)
-		ast.Inspect(s.ast, func(n ast.Node) bool {
-			if sel, ok := n.(*ast.SelectorExpr); ok {
-				if x, ok := sel.X.(*ast.Ident); ok && x.Obj == nil {
-					uses = append(uses, x.Name+"."+sel.Sel.Name)
-				}
-			}
-			return true
-		})
+		used := uses(s.ast)
 		for _, r := range reserved {
-			if slices.Contains(r.only, s.pkg) || (s.test && r.tests) || !slices.Contains(uses, r.use) {
+			if slices.Contains(r.only, s.pkg) || (s.test && r.tests) || !slices.Contains(used, r.use) {
 				continue
 			}
 			t.Errorf("%s uses %s: %s", s.file, r.use, r.why)
 		}
+		for _, u := range used {
+			require.False(t, strings.HasPrefix(u, "a dot import"), "%s has %s: it hides what is used", s.file, u)
+		}
 	}
+}
+
+func TestUsesSeeThroughNames(t *testing.T) {
+	f, err := parser.ParseFile(token.NewFileSet(), "x.go", `package x
+		import (sys "os"; "log"; . "fmt")
+		func f(log interface{ Fatal() }) { sys.Exit(1); log.Fatal() }`, 0)
+	require.NoError(t, err)
+	require.Equal(t, []string{"os", "log", "fmt", "os.Exit", "a dot import of fmt"}, uses(f))
 }
 
 // TestBudgets keeps every file and function readable in one sitting.
