@@ -177,8 +177,9 @@ func holdsFiles(path string) bool {
 // weights.ImportGGUF. An id in use gives an error that matches fs.ErrExist.
 func (h *Hub) Import(ctx context.Context, file, id string,
 	progress func(done, total int64, what string)) (string, error) {
+	what := "import " + id
 	if id == "" {
-		id = idFor(file)
+		id, what = idFor(file), "import" // the error names the file
 	}
 	if err := checkID(id); err != nil {
 		return "", err
@@ -198,7 +199,7 @@ func (h *Hub) Import(ctx context.Context, file, id string,
 	}
 	dest := filepath.Join(h.root, filepath.FromSlash(id))
 	if err := weights.ImportGGUF(ctx, file, dest, progress); err != nil {
-		return "", fmt.Errorf("import %s: %w", id, err)
+		return "", fmt.Errorf("%s: %w", what, err)
 	}
 	return id, nil
 }

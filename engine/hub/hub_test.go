@@ -241,7 +241,7 @@ func TestImportCleansUp(t *testing.T) {
 	writeModel(t, filepath.Join(h.Root(), "owner", "kept"), quantized)
 	writeModel(t, filepath.Join(h.Root(), "owner", weights.ImportPrefix+"killed-2"), quantized)
 	_, err := h.Import(t.Context(), path, "", nil)
-	require.EqualError(t, err, `import My-model-v1.0-.Q4_0: .My model (v1.0).Q4_0.gguf: key "general.architecture": is missing`)
+	require.EqualError(t, err, `import: .My model (v1.0).Q4_0.gguf: key "general.architecture": is missing`)
 	var format *weights.FormatError
 	require.True(t, errors.As(err, &format))
 	entries, err := os.ReadDir(h.Root())
@@ -256,6 +256,7 @@ func TestImportCleansUp(t *testing.T) {
 	require.EqualError(t, err, `model id "m/x": m is a model, not an owner of models`)
 	_, err = h.Import(t.Context(), path, "new/x", nil)
 	require.True(t, errors.As(err, &format))
+	require.ErrorContains(t, err, "import new/x: .My model")
 }
 
 func TestOneChangeAtATime(t *testing.T) {
