@@ -10,7 +10,8 @@
 # and linked, but without a GPU. Never run: metal, and Linux on arm64.
 #
 # Finished parts lie in a cache, one folder per hash of their inputs, and a
-# clone gets hard links to them. A part is built beside its final name and then
+# clone gets hard links to them; their files are read-only, because what is
+# written to one is written to all. A part is built beside its final name and then
 # renamed, so an interrupted run leaves nothing half done; run it again and it
 # goes on. It must never run the build script of a crate that it only reads.
 # Start reading at main.
@@ -36,6 +37,11 @@ else
   cache=${XDG_CACHE_HOME:-$HOME/.cache}/harmonyd/deps
   backend=${MLX_BACKEND:-cpu} so=so origin='$ORIGIN'
 fi
+
+# A part is known by the hash of its inputs, so nothing else may reach the
+# compilers. CARGO_TARGET_DIR would even leave an older library in our folder.
+unset CC CXX CFLAGS CXXFLAGS CPPFLAGS LDFLAGS RUSTFLAGS CARGO_ENCODED_RUSTFLAGS \
+  CARGO_TARGET_DIR CARGO_BUILD_TARGET CARGO_BUILD_TARGET_DIR CARGO_BUILD_RUSTFLAGS
 
 say() { printf 'deps: %s\n' "$*"; }
 die() {
@@ -66,14 +72,20 @@ PY
 # inside of $(...).
 scratch() { made=$(mktemp -d "$cache/new.XXXXXX"); }
 
-# keep NAME moves the finished $made into the cache.
+# keep NAME moves the finished $made into the cache. The name must not outlive a
+# power cut that the content does not.
 keep() {
+  find "$made" -type f -exec chmod a-w {} +
+  sync
   rm -rf "${cache:?}/$1"
   mv "$made" "$cache/$1"
 }
 
-# place NAME KEY puts the cached folder NAME-KEY at .deps/NAME.
+# place NAME KEY puts the cached folder NAME-KEY at .deps/NAME. The cache keeps
+# one more that was used of late; clones have links of their own.
 place() {
+  touch "$cache/$1-$2"
+  drop_old "$cache/$1-" 2
   [[ $(cat "$deps/$1/.key" 2>/dev/null) == "$2" ]] && return
   local new=$deps/.new.$1 old=$deps/.old.$1
   rm -rf "$new" "$old"
@@ -298,10 +310,11 @@ part_native() {
   summary+=("native $key $how")
 }
 
-# drop_old PREFIX N removes all but the N newest folders that start with PREFIX.
+# drop_old PREFIX N removes all but the N newest folders that are named PREFIX and
+# 16 characters of a hash.
 drop_old() {
   local dir
-  ls -dt "$1"*/ | tail -n "+$(($2 + 1))" | while read -r dir; do rm -rf "$dir"; done
+  ls -dt "$1"????????????????/ | tail -n "+$(($2 + 1))" | while read -r dir; do rm -rf "$dir"; done
 }
 
 part_model() {
@@ -385,6 +398,8 @@ part_venv() {
   key=$({ cat "$pins/goldens.txt"; python3 -V; } | digest)
   if [[ $(cat "$deps/venv/.key" 2>/dev/null) != "$key" ]]; then
     say 'venv: installing the packages that goldens are made with'
+    python3 -c 'import ensurepip, venv' 2>/dev/null ||
+      die 'python3-venv is missing; on Debian: apt-get install python3-venv'
     [[ -x $deps/venv/bin/python ]] || python3 -m venv "$deps/venv"
     CMAKE_ARGS="-DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_CURL=OFF ${CMAKE_ARGS:-}" \
       "$deps/venv/bin/python" -m pip install --disable-pip-version-check --quiet -r "$pins/goldens.txt"
