@@ -33,7 +33,7 @@ scripted: ## bin/harmonyd-scripted: the same server with a scripted engine, no c
 
 .PHONY: demo
 demo: build ## install the default model and hold a conversation over stdio
-	@bin/harmonyd models | grep -F '$(MODEL)' >/dev/null || bin/harmonyd import '.deps/models/$(MODEL).gguf'
+	@bin/harmonyd models | awk '$$1 == "$(MODEL)" { found = 1 } END { exit !found }' || bin/harmonyd import '.deps/models/$(MODEL).gguf'
 	@go run ./rpc/rpctest/demo bin/harmonyd
 
 .PHONY: test
@@ -47,8 +47,8 @@ test: deps ## everything that CI checks
 	done
 
 .PHONY: test-format
+# That Go files are formatted is a test of the root package.
 test-format:
-	@bad=$$(gofmt -l $(SOURCES)); [[ -z $$bad ]] || { echo "gofmt: $$bad"; exit 1; }
 	@cd engine/native && cargo fmt --check >/dev/null || { echo 'rustfmt: run cargo fmt in engine/native'; exit 1; }
 
 .PHONY: test-vet
@@ -86,7 +86,7 @@ fuzz: deps ## run every fuzz target for FUZZTIME (60s) each
 	while IFS=: read -r file func; do \
 	  name=$${func#func }; \
 	  echo "fuzz: ./$$(dirname "$$file") $$name"; \
-	  go test -run '^$$' -fuzz "^$$name\$$" -fuzztime '$(FUZZTIME)' "./$$(dirname "$$file")" </dev/null || exit; \
+	  go test -run '^$$' -fuzz "^$$name\$$" -fuzztime '$(FUZZTIME)' -fuzzminimizetime 1x "./$$(dirname "$$file")" </dev/null || exit; \
 	done
 
 .PHONY: bench
