@@ -1,18 +1,21 @@
 package job
 
-import (
-	"errors"
-	"fmt"
-)
+import "fmt"
+
+// Ending is an error that says all there is to say. Two with the same text are
+// the same error, also where one of them was decoded in another process.
+type Ending string
+
+func (e Ending) Error() string { return string(e) }
 
 // The errors that a caller branches on. An engine wraps them with what failed.
-var (
+const (
 	// ErrCancelled reports work that its caller gave up.
-	ErrCancelled = errors.New("cancelled")
+	ErrCancelled Ending = "cancelled"
 	// ErrUnloaded reports a generation whose model was unloaded under it.
-	ErrUnloaded = errors.New("the model was unloaded while it ran")
+	ErrUnloaded Ending = "the model was unloaded while it ran"
 	// ErrClosed reports a request to an engine that is shutting down.
-	ErrClosed = errors.New("the engine is shut down")
+	ErrClosed Ending = "the engine is shut down"
 )
 
 // ModelNotFoundError reports a model id that no folder has.
