@@ -407,16 +407,38 @@ func TestREADMEIsFresh(t *testing.T) {
 	}
 }
 
-// TestDependenciesHaveReasons makes every direct dependency earn its place.
+// TestDependenciesHaveReasons makes every direct dependency earn its place: it has
+// a row in the README and a package that imports it, and no row is of another.
 func TestDependenciesHaveReasons(t *testing.T) {
 	mod, err := os.ReadFile("go.mod")
 	require.NoError(t, err)
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
-	for line := range strings.Lines(string(mod)) {
-		f := strings.Fields(line)
-		if len(f) == 2 && strings.Contains(f[0], ".") {
-			require.Contains(t, string(readme), "`"+f[0]+"`", "%s has no row in the README's table of dependencies", f[0])
+	imported := map[string]bool{}
+	for _, s := range sources(t) {
+		_, all := s.imports()
+		for _, p := range all {
+			imported[p] = true
 		}
 	}
+	var direct []string
+	for line := range strings.Lines(string(mod)) {
+		f := strings.Fields(line)
+		if len(f) != 2 || !strings.Contains(f[0], ".") {
+			continue // indirect ones have a comment
+		}
+		direct = append(direct, f[0])
+		used := slices.ContainsFunc(slices.Collect(maps.Keys(imported)), func(p string) bool { return within(p, f[0]+"/...") })
+		require.True(t, used, "go.mod requires %s, which nothing imports", f[0])
+	}
+	_, table, ok := strings.Cut(string(readme), "| Go module | why |\n|---|---|\n")
+	require.True(t, ok)
+	var rows []string
+	for line := range strings.Lines(table) {
+		if !strings.HasPrefix(line, "| `") {
+			break
+		}
+		rows = append(rows, strings.Split(line, "`")[1])
+	}
+	require.ElementsMatch(t, direct, rows, "go.mod's direct dependencies and the README's rows")
 }
