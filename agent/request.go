@@ -2,17 +2,10 @@ package agent
 
 import (
 	"fmt"
-	"math"
 	"unicode/utf8"
 
 	"harmonyd/engine/job"
 	"harmonyd/schema"
-)
-
-// Bounds of GenerateParams.Stop, as the schema publishes them.
-const (
-	maxStops      = 16
-	maxStopLength = 1024 // in characters
 )
 
 // checkGenerate reports all members of p that break a rule, or the first one
@@ -22,38 +15,27 @@ func checkGenerate(p *schema.GenerateParams) error {
 	if err := exactlyOne("prompt", p.Prompt, p.Messages); err != nil {
 		return err
 	}
-	var bad []schema.FieldError
-	add := func(path, format string, args ...any) {
-		bad = append(bad, schema.FieldError{InstancePath: path, Message: fmt.Sprintf(format, args...)})
-	}
-	if p.MaxTokens < 0 || p.MaxTokens > math.MaxInt32 {
-		add("/maxTokens", "got %d, want 1 to %d", p.MaxTokens, math.MaxInt32)
-	}
-	checkSampling(&p.Sampling, add)
-	if len(p.Stop) > maxStops {
-		add("/stop", "got %d strings, want at most %d", len(p.Stop), maxStops)
-	}
 	for i, s := range p.Stop {
-		if n := utf8.RuneCountInString(s); n < 1 || n > maxStopLength {
-			add(fmt.Sprintf("/stop/%d", i), "got %d characters, want 1 to %d", n, maxStopLength)
-		} else if !utf8.ValidString(s) { // text would be cut within a character
-			add(fmt.Sprintf("/stop/%d", i), "is not UTF-8")
+		if !utf8.ValidString(s) { // text would be cut within a character
+			return schema.InvalidParam(fmt.Sprintf("/stop/%d", i), "is not UTF-8")
 		}
 	}
-	switch p.Priority {
-	case "", schema.PriorityInteractive, schema.PriorityBackground:
-	default:
-		add("/priority", "got %q, want interactive or background", p.Priority)
-	}
-	switch p.ContextOverflow {
-	case "", schema.OverflowError, schema.OverflowTruncateMiddle, schema.OverflowRollingWindow:
-	default:
-		add("/contextOverflow", "got %q, want error, truncateMiddle or rollingWindow", p.ContextOverflow)
-	}
-	if len(bad) > 0 {
-		return schema.InvalidParams(bad...)
+	if err := checkRules(*p); err != nil {
+		return err
 	}
 	return checkSupported(p)
+}
+
+// checkRules holds p to the rules that stand next to its fields, as the wire
+// does: by reading what it would be there. The text is left out, for it is long
+// and has no rules that rendering does not check.
+func checkRules(p schema.GenerateParams) error {
+	p.Messages, p.Prompt = nil, new(string)
+	data, err := schema.Encode(p)
+	if err != nil { // such as NaN, which JSON does not have
+		return schema.InvalidParam("", "%v", err)
+	}
+	return schema.Decode(data, new(schema.GenerateParams))
 }
 
 // exactlyOne checks that a request has either its text, named name, or
@@ -70,30 +52,6 @@ func exactlyOne(name string, text *string, messages []schema.Message) error {
 		return schema.InvalidParam("/messages", "is empty")
 	}
 	return nil
-}
-
-func checkSampling(s *schema.Sampling, add func(path, format string, args ...any)) {
-	for _, r := range []struct {
-		name     string
-		value    *float64
-		min, max float64
-	}{
-		{"temperature", s.Temperature, 0, 100},
-		{"topP", s.TopP, 0, 1},
-		{"minP", s.MinP, 0, 1},
-		{"repetitionPenalty", s.RepetitionPenalty, 0.01, 100},
-	} {
-		// NaN is in no range, hence the negation.
-		if r.value != nil && !(*r.value >= r.min && *r.value <= r.max) {
-			add("/sampling/"+r.name, "got %v, want %v to %v", *r.value, r.min, r.max)
-		}
-	}
-	if s.TopK != nil && (*s.TopK < 0 || *s.TopK > math.MaxInt32) {
-		add("/sampling/topK", "got %d, want 0 to %d", *s.TopK, math.MaxInt32)
-	}
-	if s.Seed != nil && *s.Seed < 0 {
-		add("/sampling/seed", "got %d, want 0 or more", *s.Seed)
-	}
 }
 
 // checkSupported refuses by name what a client asked for and would not get.

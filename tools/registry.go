@@ -9,8 +9,8 @@ package tools
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"sync"
 
@@ -38,11 +38,9 @@ type tool struct {
 // NewRegistry returns an empty registry.
 func NewRegistry() *Registry { return new(Registry) }
 
-var validName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-
 // Register adds tools at the end of the set, all or none. With Replace a tool
 // takes the place of the one with its name. The errors are *schema.Error:
-// invalid_params for names, tool_schema_invalid with all places of all tools
+// invalid_params for names and texts, tool_schema_invalid with all places of all tools
 // that are wrong, tool_conflict for a name that is taken or a set that is full.
 func (r *Registry) Register(p schema.ToolRegisterParams) (schema.ToolRegisterResult, error) {
 	added, err := compile(p.Tools)
@@ -127,7 +125,7 @@ func compile(specs []schema.ToolSpec) ([]tool, error) {
 	if limit := schema.DefaultLimits().MaxTools; len(specs) > limit {
 		return nil, schema.InvalidParam("/tools", "got %d tools, want at most %d", len(specs), limit)
 	}
-	if err := checkNames(specs); err != nil {
+	if err := checkTexts(specs); err != nil {
 		return nil, err
 	}
 	tools := make([]tool, len(specs))
@@ -190,17 +188,28 @@ func (t *tool) define(i int, s schema.ToolSpec) (bad []schema.FieldError, err er
 // maxPlaces bounds the places that one error names.
 const maxPlaces = 16
 
-func checkNames(specs []schema.ToolSpec) error {
+// checkTexts holds all of specs but their schemas to the rules that stand next
+// to the fields, as the wire does, and names to be of one tool each.
+func checkTexts(specs []schema.ToolSpec) error {
 	var bad []schema.FieldError
 	seen := make(map[string]int, len(specs))
 	for i, s := range specs {
 		first, twice := seen[s.Name]
 		seen[s.Name] = i
-		switch {
-		case !validName.MatchString(s.Name):
-			bad = append(bad, schema.FieldError{InstancePath: place(i, "name"), Message: "want 1 to 64 letters, digits, _ and -"})
-		case twice:
+		if twice {
 			bad = append(bad, schema.FieldError{Tool: s.Name, InstancePath: place(i, "name"), Message: fmt.Sprintf("is the name of tool %d as well", first)})
+			continue
+		}
+		s.InputSchema, s.OutputSchema = []byte(`{}`), nil
+		text, err := schema.Encode(s)
+		if err != nil {
+			return fmt.Errorf("tool %q: %w", s.Name, err)
+		}
+		var wrong *schema.Error
+		if errors.As(schema.Decode(text, new(schema.ToolSpec)), &wrong) {
+			for _, p := range wrong.Data.Errors {
+				bad = append(bad, schema.FieldError{InstancePath: fmt.Sprintf("/tools/%d%s", i, p.InstancePath), Message: p.Message})
+			}
 		}
 	}
 	if len(bad) > 0 {

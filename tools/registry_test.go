@@ -117,9 +117,11 @@ func TestBadTools(t *testing.T) {
 		places []string
 		text   string
 	}{
-		{"name with a space", []schema.ToolSpec{spec("a b", `{}`)}, schema.KindInvalidParams, []string{"/tools/0/name"}, "letters, digits"},
-		{"no name", []schema.ToolSpec{spec("", `{}`)}, schema.KindInvalidParams, []string{"/tools/0/name"}, "letters, digits"},
-		{"long name", []schema.ToolSpec{spec(strings.Repeat("x", 65), `{}`)}, schema.KindInvalidParams, []string{"/tools/0/name"}, "letters, digits"},
+		{"name with a space", []schema.ToolSpec{spec("a b", `{}`)}, schema.KindInvalidParams, []string{"/tools/0/name"}, "want a match of ^[A-Za-z0-9_-]{1,64}$"},
+		{"no name", []schema.ToolSpec{spec("", `{}`)}, schema.KindInvalidParams, []string{"/tools/0/name"}, "want a match of ^[A-Za-z0-9_-]{1,64}$"},
+		{"long name", []schema.ToolSpec{spec(strings.Repeat("x", 65), `{}`)}, schema.KindInvalidParams, []string{"/tools/0/name"}, "want a match of ^[A-Za-z0-9_-]{1,64}$"},
+		{"long texts", []schema.ToolSpec{spec("a", `{}`), {Name: "b", Title: strings.Repeat("x", 257), Description: strings.Repeat("é", 8193), InputSchema: json.RawMessage(`{}`)}},
+			schema.KindInvalidParams, []string{"/tools/1/title", "/tools/1/description"}, "got 257 characters, want at most 256"},
 		{"twice", []schema.ToolSpec{spec("a", `{}`), spec("a", `{}`)}, schema.KindInvalidParams, []string{"/tools/1/name"}, "is the name of tool 0 as well"},
 		{"no schema", []schema.ToolSpec{{Name: "a"}}, schema.KindToolSchema, []string{"/tools/0/inputSchema"}, "no JSON"},
 		{"bad schemas", []schema.ToolSpec{spec("a", `{"type":"array"}`), spec("b", `{}`), spec("c", `{"properties":{"p":{"type":7}}}`)},
