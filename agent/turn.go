@@ -147,6 +147,9 @@ func (t *turn) run(ctx context.Context) (schema.StopReason, job.Result, error) {
 	if err != nil {
 		return "", job.Result{}, err
 	}
+	// The generation has its place in the engine's queue: what was asked later
+	// may follow.
+	t.status(schema.GenerateStatus{State: schema.StateQueued, PromptTokens: t.prompt})
 	return t.follow(ctx, g)
 }
 
