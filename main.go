@@ -80,7 +80,7 @@ func serve(ctx context.Context, in, out *os.File, o terminal.Options, s terminal
 	log := terminal.NewLog(sink, o)
 	a, _, err := openAgent(o, log)
 	if err != nil {
-		return err
+		return &terminal.ExitError{Code: exitEngineLost, Err: err}
 	}
 	// The first signal ends the connection in good order, the second at once.
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
@@ -96,6 +96,10 @@ func serve(ctx context.Context, in, out *os.File, o terminal.Options, s terminal
 	}
 	return nil
 }
+
+// exitEngineLost is the exit code of a server without an engine. A model that
+// cannot be loaded is not that: it is answered with an error.
+const exitEngineLost = 3
 
 // version is the module's version, or the commit of a build from a checkout.
 func version() string {

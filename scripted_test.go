@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -29,3 +30,15 @@ func engineEnv(t *testing.T) []string {
 
 // cleanEngineEnv has nothing to remove: each test's script is in its own folder.
 func cleanEngineEnv() {}
+
+// TestExitWithoutAnEngine: an editor can tell a server that has no engine from
+// one that crashed.
+func TestExitWithoutAnEngine(t *testing.T) {
+	cmd := program(t)
+	cmd.Env = append(cmd.Env, scriptVariable+"="+filepath.Join(t.TempDir(), "missing.json"))
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit)
+	require.Equal(t, exitEngineLost, exit.ExitCode(), "%s", out)
+	require.Contains(t, string(out), "missing.json")
+}
