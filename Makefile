@@ -99,7 +99,7 @@ bench-wire: ## the benchmarks of the protocol
 
 .PHONY: bench-start
 bench-start: build ## from the spawn of the server to the first text of an answer
-	go test -run '^$$' -bench SpawnToFirstToken -count 10 .
+	go test -run '^$$' -bench SpawnToFirstToken -benchtime 20x .
 
 .PHONY: bench-smoke
 bench-smoke: build ## each benchmark once, so that none of them rots
