@@ -73,8 +73,8 @@ var badModels = map[string]struct {
 	"odd head":         {config(map[string]any{"head_dim": 15}), []string{"head_dim: is 15"}},
 	"norm epsilon":     {config(map[string]any{"rms_norm_eps": 0}), []string{"rms_norm_eps: is 0"}},
 	"a text as number": {config(map[string]any{"hidden_act": "silu", "rope_theta": "x"}), []string{"rope_theta"}},
-	"unknown rope": {config(map[string]any{"rope_scaling": map[string]any{"type": "yarn", "factor": 2}}),
-		[]string{`type "yarn" is not supported`}},
+	"unknown rope": {config(map[string]any{"rope_scaling": map[string]any{"type": "su", "factor": 2}}),
+		[]string{`rope_scaling: type "su" is not supported`}},
 	"rope without factor": {config(map[string]any{"rope_scaling": map[string]any{"type": "linear"}}),
 		[]string{"factor: is 0"}},
 	"rope bounds": {config(map[string]any{"rope_scaling": map[string]any{

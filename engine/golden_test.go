@@ -42,6 +42,10 @@ var tinyCheckpoints = map[string]enginetest.Checkpoint{
 	"3-bit-by-32":     {Seed: 13, Bits: 3, Group: 32},
 	"6-bit-by-32":     {Seed: 14, Bits: 6, Group: 32},
 	"llama3-rope":     {Seed: 15, HeadDim: 64, RoPEScaling: llama3Scaling},
+	"yarn-rope":       {Seed: 17, RoPEScaling: yarnScaling},
+	"deepseek-yarn":   {Seed: 18, HeadDim: 32, RoPEScaling: deepseekScaling, Config: map[string]any{"rope_traditional": true}},
+	"dynamic-rope":    {Seed: 19, Context: 64, RoPEScaling: map[string]any{"type": "dynamic", "factor": 4.0}},
+	"longrope":        {Seed: 20, RoPEScaling: longRoPEScaling},
 	"tied-by-silence": {Seed: 16, Tied: true, Config: map[string]any{"tie_word_embeddings": nil}},
 }
 
@@ -49,6 +53,15 @@ var llama3Scaling = map[string]any{
 	"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
 	"original_max_position_embeddings": 64,
 }
+
+// The prompts are longer than the original context of each of these.
+var (
+	yarnScaling     = map[string]any{"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+	deepseekScaling = map[string]any{"rope_type": "deepseek_yarn", "factor": 8.0, "beta_fast": 16, "beta_slow": 2,
+		"mscale": 1.0, "mscale_all_dim": 0.5, "original_max_position_embeddings": 32}
+	longRoPEScaling = map[string]any{"type": "longrope", "original_max_position_embeddings": 128,
+		"short_factor": []float64{1, 1, 1, 1, 1, 1, 1, 1}, "long_factor": []float64{1, 1.1, 1.5, 2, 4, 8, 16, 32}}
+)
 
 // golden is the reference's answer to one prompt. Real vocabularies are kept as
 // their best scores and a few random projections of all.

@@ -31,7 +31,6 @@ type llamaConfig struct {
 	KVHeads       *int     `json:"num_key_value_heads"` // absent means Heads
 	HeadDim       *int     `json:"head_dim"`            // absent means Hidden/Heads
 	Vocab         int      `json:"vocab_size"`
-	Context       *int     `json:"max_position_embeddings"`
 	NormEps       float32  `json:"rms_norm_eps"`
 	Tied          *bool    `json:"tie_word_embeddings"` // absent means tied
 	AttentionBias bool     `json:"attention_bias"`
@@ -92,7 +91,7 @@ func (c *llamaConfig) validate() error {
 			return fmt.Errorf("layer_types: %q is not supported", t)
 		}
 	}
-	return c.RoPEConfig.Validate()
+	return c.RoPEConfig.Validate(*c.HeadDim)
 }
 
 // The weight tags are the checkpoint's names.
@@ -127,8 +126,8 @@ func newLlama(config []byte) (Model, error) {
 	}
 	c := &m.cfg
 	dim := *c.HeadDim
-	m.scale = float32(1 / math.Sqrt(float64(dim)))
 	m.RoPE = nn.NewRoPE(dim, c.RoPEConfig)
+	m.scale = float32(m.RoPE.AttentionScale() / math.Sqrt(float64(dim)))
 	m.Embed = nn.NewEmbedding(c.Vocab, c.Hidden)
 	m.Norm = nn.NewRMSNorm(c.Hidden, c.NormEps)
 	if !*c.Tied {

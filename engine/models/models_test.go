@@ -74,7 +74,9 @@ func TestConfigErrorsNameTheMember(t *testing.T) {
 		`"rope_parameters": {"rope_theta": 0}`: "rope_theta: is 0, want more than 0",
 		`"rope_scaling": {"factor": []}`:       "rope_scaling.factor: is a list, want a number",
 		`"rope_scaling": []`:                   "rope_scaling: is a list, want an object",
-		`"rope_parameters": {"type": "yarn"}`:  `rope_parameters: type "yarn" is not supported`,
+		`"rope_parameters": {"type": "su"}`:    `rope_parameters: type "su" is not supported`,
+		`"rope_parameters": {"type": "yarn"}`:  `rope_parameters: factor: is 0, want more than 0`,
+		`"rope_scaling": {"type": "longrope", "original_max_position_embeddings": 64, "long_factor": "x"}`: "long_factor: want a number or a list of numbers",
 		`"rope_scaling": {"type": "llama3", "factor": 8, "low_freq_factor": 0}`: "rope_scaling: low_freq_factor 0, " +
 			"high_freq_factor 4 and original_max_position_embeddings 8192 do not go together",
 		`"rms_norm_eps": 1e300`:      "rms_norm_eps: is 1e300, want a number",
