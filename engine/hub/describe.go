@@ -52,16 +52,15 @@ func (m *Model) read(folder weights.Folder) error {
 	if q := config.Quantization; q != nil {
 		m.Quantization = fmt.Sprintf("%s %d-bit, groups of %d", q.Mode, q.Bits, q.GroupSize)
 	}
-	for _, f := range []struct {
-		key  string
-		into *int
-	}{{"max_position_embeddings", &m.ContextLength}, {"vocab_size", &m.Vocab}} {
-		n, _, err := config.Natural(f.key)
-		if err != nil {
-			return err
-		}
-		*f.into = int(min(n, math.MaxInt32))
+	context, err := config.ContextLength()
+	if err != nil {
+		return err
 	}
+	vocab, _, err := config.Natural("vocab_size")
+	if err != nil {
+		return err
+	}
+	m.ContextLength, m.Vocab = int(min(context, math.MaxInt32)), int(min(vocab, math.MaxInt32))
 	files, err := weights.OpenFolder(folder)
 	if err != nil {
 		return err

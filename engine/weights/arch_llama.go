@@ -1,10 +1,6 @@
 package weights
 
-import (
-	"encoding/binary"
-	"fmt"
-	"math"
-)
+import "fmt"
 
 func init() { architectures["llama"] = llama }
 
@@ -35,7 +31,7 @@ func llama(g *GGUF) (map[string]any, []role, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	scaling, err := llamaRopeScaling(g, n, theta)
+	scaling, err := g.ropeScaling("llama", n.headDim, n.context, theta)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -170,71 +166,4 @@ func llamaRoles(g *GGUF, n llamaSizes, attentionBias, mlpBias, tied bool) []role
 		roles = append(roles, role{"rope_freqs.weight", "", []int{n.headDim / 2}, 0})
 	}
 	return roles
-}
-
-// llamaRopeScaling returns the rope_scaling member, nil where there is none.
-func llamaRopeScaling(g *GGUF, n llamaSizes, theta float64) (any, error) {
-	if t := g.tensor("rope_freqs.weight"); t != nil {
-		return llama3Scaling(g, t, n, theta)
-	}
-	const typeKey, factorKey = "llama.rope.scaling.type", "llama.rope.scaling.factor"
-	kind, _, err := g.str(typeKey)
-	if err != nil {
-		return nil, err
-	}
-	legacy, err := g.positive("llama.rope.scale_linear", 1)
-	if err != nil {
-		return nil, err
-	}
-	factor, err := g.positive(factorKey, legacy)
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case kind == "none" || factor == 1:
-		return nil, nil
-	case kind == "linear" || kind == "":
-		return map[string]any{"rope_type": "linear", "factor": float32(factor)}, nil
-	}
-	return nil, g.badKey(typeKey, "%s is not supported (none, linear)", quote(kind))
-}
-
-// llama3Scaling finds the parameters that Llama 3's frequency factors were made
-// from: GGUF keeps only the factors. Every released model uses the same low and
-// high frequency factor and original context, so that the largest factor is the
-// scaling factor; the result must give all the factors back.
-func llama3Scaling(g *GGUF, t *GGUFTensor, n llamaSizes, theta float64) (any, error) {
-	bad := func(format string, args ...any) error {
-		return &FormatError{File: g.name, Tensor: t.Name, Reason: fmt.Sprintf(format, args...)}
-	}
-	if t.kind.dense != F32 || len(t.Shape) != 1 || t.Shape[0] != n.headDim/2 {
-		return nil, bad("is %s %v, want F32 [%d]", t.Type(), t.Shape, n.headDim/2)
-	}
-	data := make([]byte, t.Bytes)
-	if err := g.ReadAt(t, data, 0); err != nil {
-		return nil, err
-	}
-	const low, high, original = 1.0, 4.0, 8192
-	factors := make([]float64, t.Shape[0])
-	largest := 0.0
-	for i := range factors {
-		factors[i] = float64(math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:])))
-		largest = max(largest, factors[i])
-	}
-	for i, got := range factors {
-		wavelength := 2 * math.Pi * math.Pow(theta, float64(2*i)/float64(n.headDim))
-		want := 1.0
-		switch {
-		case wavelength > original/low:
-			want = largest
-		case wavelength >= original/high:
-			smooth := (original/wavelength - low) / (high - low)
-			want = 1 / ((1-smooth)/largest + smooth)
-		}
-		if !(math.Abs(got-want) <= 1e-4*want) {
-			return nil, bad("factor %d is %g, Llama 3's rule gives %g", i, got, want)
-		}
-	}
-	return map[string]any{"rope_type": "llama3", "factor": float32(largest), "low_freq_factor": low,
-		"high_freq_factor": high, "original_max_position_embeddings": original}, nil
 }

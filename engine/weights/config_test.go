@@ -189,3 +189,36 @@ func TestEveryFaultWhileReadingConfig(t *testing.T) {
 		require.Zero(t, folder.open)
 	}
 }
+
+func TestContextLength(t *testing.T) {
+	for config, want := range map[string]int64{
+		`"vocab_size":1`:                                    0,
+		`"max_position_embeddings":128`:                     128,
+		`"max_position_embeddings":128,"rope_scaling":null`: 128,
+		`"max_position_embeddings":128,"rope_scaling":{"type":"linear","factor":4}`:                                                   128,
+		`"max_position_embeddings":128,"rope_scaling":{"rope_type":"dynamic","factor":4}`:                                             512,
+		`"max_position_embeddings":32768,"rope_scaling":{"type":"yarn","factor":4.0,"original_max_position_embeddings":32768}`:        131072,
+		`"max_position_embeddings":131072,"rope_parameters":{"rope_type":"yarn","factor":16,"original_max_position_embeddings":4096}`: 131072,
+		`"max_position_embeddings":128,"rope_scaling":{"type":"yarn","factor":4}`:                                                     128,
+		`"max_position_embeddings":128,"rope_scaling":{"type":"dynamic","factor":1e300}`:                                              1<<31 - 1,
+		`"text_config":{"max_position_embeddings":128,"rope_scaling":{"type":null,"rope_type":"dynamic","factor":2}}`:                 256,
+	} {
+		c, err := readConfig(`{"model_type":"m",`+config+`}`, "")
+		require.NoError(t, err, config)
+		n, err := c.ContextLength()
+		require.NoError(t, err, config)
+		require.Equal(t, want, n, config)
+	}
+	for config, want := range map[string]string{
+		`"max_position_embeddings":-1`:                                               `config.json: max_position_embeddings: is "-1", want a non-negative integer`,
+		`"max_position_embeddings":8,"rope_scaling":[]`:                              `config.json: rope_scaling: byte 0: found '[', want '{'`,
+		`"max_position_embeddings":8,"rope_scaling":{"type":1}`:                      `config.json: rope_scaling: type is not a string`,
+		`"max_position_embeddings":8,"rope_parameters":{"factor":"x"}`:               `config.json: rope_parameters: factor is not a number`,
+		`"text_config":{"max_position_embeddings":8,"rope_scaling":{"factor":true}}`: `config.json: text_config.rope_scaling: factor is not a number`,
+	} {
+		c, err := readConfig(`{"model_type":"m",`+config+`}`, "")
+		require.NoError(t, err, config)
+		_, err = c.ContextLength()
+		require.EqualError(t, err, want)
+	}
+}

@@ -262,10 +262,17 @@ func llama3Factors(theta, factor float64) []float32 {
 func TestImportedRopeScaling(t *testing.T) {
 	f := func(name string, x float32) []byte { return key("llama.rope."+name, ggufFloat32, f32(x)) }
 	kind := func(s string) []byte { return text("llama.rope.scaling.type", s) }
+	yarn := func(extra ...[]byte) tinyLlama {
+		return tinyLlama{extra: append(extra, kind("yarn"), f("scaling.factor", 4))}
+	}
 	for want, c := range map[string]tinyLlama{
 		`null`:                              {extra: [][]byte{kind("none"), f("scaling.factor", 8)}},
 		`{"rope_type":"linear","factor":2}`: {extra: [][]byte{f("scale_linear", 2)}},
 		`{"rope_type":"linear","factor":4}`: {extra: [][]byte{kind("linear"), f("scaling.factor", 4)}},
+		`{"rope_type":"yarn","factor":4,"original_max_position_embeddings":128}`: yarn(),
+		`{"rope_type":"yarn","factor":4,"original_max_position_embeddings":32,"beta_fast":16,"beta_slow":2}`: yarn(
+			number("llama.rope.scaling.original_context_length", 32), f("scaling.yarn_ext_factor", 1), f("scaling.attn_factor", 1),
+			f("scaling.yarn_beta_fast", 16), f("scaling.yarn_beta_slow", 2)),
 		`{"rope_type":"llama3","factor":32,"low_freq_factor":1,"high_freq_factor":4,"original_max_position_embeddings":8192}`: {
 			extra: [][]byte{f("freq_base", 500000)}, freqs: llama3Factors(500000, 32)},
 	} {
@@ -317,8 +324,11 @@ func refusals() map[string]tinyLlama {
 		`key "llama.rope.scale_linear": is +Inf, want a positive float32`:                             with(float(l+"rope.scale_linear", float32(math.Inf(1)))),
 		`key "llama.rope.scaling.factor": is 0, want a positive float32`:                              with(float(l+"rope.scaling.factor", 0)),
 		`key "llama.rope.scaling.type": is a float, want a string`:                                    with(float(l+"rope.scaling.type", 1)),
-		`key "llama.rope.scaling.type": "longrope" is not supported (none, linear)`:                   with(text(l+"rope.scaling.type", "longrope"), float(l+"rope.scaling.factor", 2)),
-		`key "llama.rope.scaling.type": "yarn" is not supported (none, linear)`:                       with(text(l+"rope.scaling.type", "yarn"), float(l+"rope.scaling.factor", 2), number(l+"rope.scaling.original_context_length", 9)),
+		`key "llama.rope.scaling.type": "longrope" is not supported (none, linear, yarn)`:             with(text(l+"rope.scaling.type", "longrope"), float(l+"rope.scaling.factor", 2)),
+		`key "llama.rope.scaling.original_context_length": is 0, want 1 to 2147483647`:                with(text(l+"rope.scaling.type", "yarn"), float(l+"rope.scaling.factor", 2), number(l+"rope.scaling.original_context_length", 0)),
+		`key "llama.rope.scaling.yarn_beta_fast": is -1, want a positive float32`:                     with(text(l+"rope.scaling.type", "yarn"), float(l+"rope.scaling.factor", 2), float(l+"rope.scaling.yarn_beta_fast", -1)),
+		`key "llama.rope.scaling.yarn_ext_factor": is 0.5, only 1 is supported`:                       with(text(l+"rope.scaling.type", "yarn"), float(l+"rope.scaling.factor", 2), float(l+"rope.scaling.yarn_ext_factor", 0.5)),
+		`key "llama.rope.scaling.attn_factor": is 0, want a positive float32`:                         with(text(l+"rope.scaling.type", "yarn"), float(l+"rope.scaling.factor", 2), float(l+"rope.scaling.attn_factor", 0)),
 		`key "llama.expert_count": is 8, which is not supported`:                                      with(number(l+"expert_count", 8)),
 		`key "llama.expert_count": is a string, want an integer below 2^63`:                           with(text(l+"expert_count", "8")),
 		`key "llama.attention.sliding_window": is 4096, which is not supported`:                       with(number(l+"attention.sliding_window", 4096)),
