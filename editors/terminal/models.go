@@ -54,7 +54,11 @@ func importCommand(c Commands, o *Options) *cobra.Command {
 		Short: "Convert a GGUF file into an installed model",
 		Long: `import reads a GGUF file once and writes a model folder from it: weights as
 safetensors, the tokenizer and the chat template. The GGUF file is not needed
-afterwards. Weights that are quantized as Q4_0, Q4_1 or Q8_0 keep every bit.`,
+afterwards.
+
+Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, F32, F16 and BF16 keep the value of every weight.
+Q2_K, Q3_K, Q4_K, Q5_K and Q6_K, which files named Q4_K_M and the like are made
+of, become 16 bits a weight, with an error far below that of the type.`,
 		Example: "  harmonyd import SmolLM2-135M-Instruct.Q4_1.gguf\n  harmonyd import --id my/model FILE.gguf",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {

@@ -3,6 +3,8 @@ package weights
 import (
 	"encoding/binary"
 	"fmt"
+	"runtime"
+	"sync"
 )
 
 // A converter turns batches of GGUF rows into the bytes of one output. Its
@@ -12,7 +14,6 @@ type converter struct {
 	rowBytes int
 	rows     []byte
 	out      []byte
-	words    []uint32
 }
 
 // convert returns what n rows become; the result is valid until the next call.
@@ -31,7 +32,32 @@ func (c *converter) convert(src []byte, n int) ([]byte, error) {
 		}
 		return src[:len(src)/2], nil
 	}
-	return c.repack(src)
+	kind := c.tensor.kind
+	blocks, size := len(src)/int(kind.bytes), c.blockBytes()
+	if need := blocks * size; cap(c.out) < need {
+		c.out = make([]byte, need)
+	}
+	out := c.out[:blocks*size]
+	err := parallel(blocks, func(lo, hi int) error {
+		write := c.repack
+		if c.part == unpacked {
+			write = c.unpack
+		}
+		return write(out[lo*size:hi*size], src[lo*int(kind.bytes):hi*int(kind.bytes)], lo)
+	})
+	return out, err
+}
+
+// blockBytes is what a block becomes in the output.
+func (c *converter) blockBytes() int {
+	kind := c.tensor.kind
+	switch c.part {
+	case packed:
+		return kind.pack.bits * kind.block / 8
+	case unpacked:
+		return 2 * kind.block
+	}
+	return 2
 }
 
 // deinterleave undoes the order that llama.cpp's converter gives the rows of a
@@ -49,28 +75,78 @@ func (c *converter) deinterleave(src []byte, n int) []byte {
 	return c.rows
 }
 
-// repack splits blocks into the part that the output is.
-func (c *converter) repack(src []byte) ([]byte, error) {
+// repack writes the part of the blocks of src that the output is. The first of
+// them has the number first.
+func (c *converter) repack(dst, src []byte, first int) error {
 	kind := c.tensor.kind
-	if c.words == nil {
-		c.words = make([]uint32, kind.pack.bits*kind.block/32)
-	}
-	c.out = c.out[:0]
-	for i := 0; i < len(src); i += int(kind.bytes) {
-		scale, bias, err := kind.pack.group(src[i:i+int(kind.bytes)], c.words)
+	words := make([]uint32, kind.pack.bits*kind.block/32)
+	for i := 0; len(src) > 0; i, src = i+1, src[kind.bytes:] {
+		scale, bias, err := kind.pack.group(src[:kind.bytes], words)
 		if err != nil {
-			return nil, fmt.Errorf("block %d: %w", i/int(kind.bytes), err)
+			return fmt.Errorf("block %d: %w", first+i, err)
 		}
 		switch c.part {
 		case packed:
-			for _, w := range c.words {
-				c.out = binary.LittleEndian.AppendUint32(c.out, w)
+			for _, w := range words {
+				binary.LittleEndian.PutUint32(dst, w)
+				dst = dst[4:]
 			}
 		case scales:
-			c.out = binary.LittleEndian.AppendUint16(c.out, scale)
+			binary.LittleEndian.PutUint16(dst[2*i:], scale)
 		case biases:
-			c.out = binary.LittleEndian.AppendUint16(c.out, bias)
+			binary.LittleEndian.PutUint16(dst[2*i:], bias)
 		}
 	}
-	return c.out, nil
+	return nil
+}
+
+// unpack writes the values of the blocks of src, rounded to the output's type.
+func (c *converter) unpack(dst, src []byte, first int) error {
+	kind := c.tensor.kind
+	values := make([]float32, kind.block)
+	for i := 0; len(src) > 0; i, src = i+1, src[kind.bytes:] {
+		if err := kind.unpack(src[:kind.bytes], values); err != nil {
+			return fmt.Errorf("block %d: %w", first+i, err)
+		}
+		if x, ok := putRounded(dst[:2*kind.block], values, c.Dtype); !ok {
+			return fmt.Errorf("block %d: value %v is beyond the range of %s", first+i, x, c.Dtype)
+		}
+		dst = dst[2*kind.block:]
+	}
+	return nil
+}
+
+// putRounded writes values to dst as a 16-bit type. If one is beyond its range it
+// returns that and false.
+func putRounded(dst []byte, values []float32, dtype Dtype) (beyond float32, ok bool) {
+	round, infinity := roundFloat16, uint16(0x7c00)
+	if dtype == BF16 {
+		round, infinity = roundBFloat16, 0x7f80
+	}
+	for i, x := range values {
+		h := round(x)
+		if h&infinity == infinity {
+			return x, false
+		}
+		binary.LittleEndian.PutUint16(dst[2*i:2*i+2], h)
+	}
+	return 0, true
+}
+
+// parallel runs fn over parts of [0, n) at the same time, one for each core, and
+// returns the error of the first part that has one.
+func parallel(n int, fn func(lo, hi int) error) error {
+	const small = 256 // blocks: not worth a goroutine
+	errs := make([]error, max(1, min(runtime.GOMAXPROCS(0), n/small)))
+	var wait sync.WaitGroup
+	for p := range errs {
+		wait.Go(func() { errs[p] = fn(n*p/len(errs), n*(p+1)/len(errs)) })
+	}
+	wait.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

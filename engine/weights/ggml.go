@@ -6,15 +6,17 @@ import (
 	"math"
 )
 
-// A ggmlType is an element type of GGUF files. Either dense is set, and values
-// are stored one after the other as safetensors would, or pack is, and rows are
-// made of blocks.
+// A ggmlType is an element type of GGUF files. One of three is set: dense, where
+// values are stored one after the other as safetensors would; pack, where rows
+// are made of blocks that MLX can have as they are; or unpack, where it cannot.
 type ggmlType struct {
 	name  string
 	block int   // elements in a block
 	bytes int64 // bytes of a block
 	dense Dtype
 	pack  *packing
+	// unpack writes the block's values. Scales that are not finite are an error.
+	unpack func(block []byte, values []float32) error
 }
 
 // A packing says how a block becomes one MLX affine group without changing a
@@ -37,8 +39,7 @@ var ggmlTypes = map[uint32]*ggmlType{
 // ggmlNames names the types that GGUF has and this package does not read, for
 // the message only.
 var ggmlNames = map[uint32]string{
-	6: "Q5_0", 7: "Q5_1", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K",
-	15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S",
+	9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S",
 	22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M",
 	34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4",
 }
@@ -48,7 +49,8 @@ func ggmlTypeOf(id uint32) (*ggmlType, error) {
 		return t, nil
 	}
 	if name, ok := ggmlNames[id]; ok {
-		return nil, fmt.Errorf("type %s is not supported (F32, F16, BF16, Q4_0, Q4_1 and Q8_0 are)", name)
+		return nil, fmt.Errorf("type %s is not supported; take the model as F16, BF16, Q8_0, Q4_0 to Q5_1 "+
+			"or Q2_K to Q6_K (files named Q4_K_M and the like)", name)
 	}
 	return nil, fmt.Errorf("type %d is unknown", id)
 }
@@ -83,30 +85,43 @@ func float16(h uint16) float32 {
 	return math.Float32frombits(sign | math.Float32bits(x))
 }
 
-// toFloat16 narrows x and says whether the float16 has the same value.
-func toFloat16(x float32) (h uint16, exact bool) {
+// roundFloat16 rounds x to the nearest float16, ties to even. What is too large
+// becomes infinite.
+func roundFloat16(x float32) uint16 {
 	b := math.Float32bits(x)
-	sign := uint16(b >> 16 & 0x8000)
-	exponent, fraction := int(b>>23&0xff)-127+15, b&0x7fffff
+	sign, b := uint16(b>>16&0x8000), b&0x7fffffff
 	switch {
-	case b&0x7fffffff == 0:
-		return sign, true
-	case exponent > 30: // beyond the range, infinity or NaN
-		return 0, false
-	case exponent > 0:
-		return sign | uint16(exponent)<<10 | uint16(fraction>>13), fraction&0x1fff == 0
-	case exponent < -9: // below the smallest subnormal
-		return 0, false
+	case b < 113<<23: // 2^-14
+		// Next to 0.5 a float32 counts in steps of 2^-24, as a subnormal does.
+		return sign | uint16(math.Float32bits(math.Float32frombits(b)+0.5)-126<<23)
+	case b < 143<<23: // 2^16
+		// A carry out of the fraction moves into the exponent, which is right.
+		return sign | uint16((b+0xfff+b>>13&1-112<<23)>>13)
+	case b > 0xff<<23: // NaN
+		return sign | 0x7e00
 	}
-	shift := 14 - exponent
-	fraction |= 1 << 23
-	return sign | uint16(fraction>>shift), fraction&(1<<shift-1) == 0
+	return sign | 0x7c00
 }
 
-// toBFloat16 is toFloat16 for the upper half of a float32.
-func toBFloat16(x float32) (h uint16, exact bool) {
+// roundBFloat16 is roundFloat16 for the upper half of a float32.
+func roundBFloat16(x float32) uint16 {
 	b := math.Float32bits(x)
-	return uint16(b >> 16), b&0xffff == 0 && x-x == 0
+	if x != x {
+		return uint16(b>>16) | 0x40
+	}
+	return uint16((b + 0x7fff + b>>16&1) >> 16)
+}
+
+// toFloat16 narrows x and says whether the float16 has the same value. One that is
+// not finite has none.
+func toFloat16(x float32) (h uint16, exact bool) {
+	h = roundFloat16(x)
+	return h, h&0x7c00 != 0x7c00 && float16(h) == x
+}
+
+// toBFloat16 is toFloat16 for bfloat16.
+func toBFloat16(x float32) (h uint16, exact bool) {
+	return roundBFloat16(x), math.Float32bits(x)&0xffff == 0 && x-x == 0
 }
 
 // narrow writes the float32 values of src as dtype to dst, if all of them fit.

@@ -128,7 +128,8 @@ func malformedInfos() []malformedGGUF {
 		brokenInfo("dimension beyond int64", `tensor "a": dimension 0 is 18446744073709551615, want 1 to 2147483647`, info("a", 0, 0, math.MaxUint64)),
 		brokenInfo("shape overflows", `tensor "a": [2147483647 2147483647 2147483647] of F32 overflows`, info("a", 0, 0, math.MaxInt32, math.MaxInt32, math.MaxInt32)),
 		brokenInfo("part of a block", `tensor "a": rows of 33 elements are not whole Q4_0 blocks of 32`, info("a", 2, 0, 33)),
-		brokenInfo("type of another family", `tensor "a": type Q4_K is not supported (F32, F16, BF16, Q4_0, Q4_1 and Q8_0 are)`, info("a", 12, 0, 256)),
+		brokenInfo("type of another family", `tensor "a": type IQ2_XS is not supported; take the model as F16, BF16, Q8_0, `+
+			`Q4_0 to Q5_1 or Q2_K to Q6_K (files named Q4_K_M and the like)`, info("a", 17, 0, 256)),
 		brokenInfo("type that was removed", `tensor "a": type 4 is unknown`, info("a", 4, 0, 32)),
 		brokenInfo("type beyond the enum", `tensor "a": type 4294967295 is unknown`, info("a", math.MaxUint32, 0, 32)),
 		brokenInfo("offset beyond int64", `tensor "a": offset 9223372036854775808 is out of range`, info("a", 0, 1<<63, 3)),

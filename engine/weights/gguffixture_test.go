@@ -227,8 +227,12 @@ func (f ggufFile) withKeys(keys ...[]byte) ggufFile {
 }
 
 func (m tinyLlama) file() ggufFile {
-	f := ggufFile{magic: "GGUF", version: 3, alignment: 32, keys: tinyKeys()}.withKeys(m.extra...)
-	for _, t := range m.tensors() {
+	return ggufFile{magic: "GGUF", version: 3, alignment: 32, keys: tinyKeys()}.withKeys(m.extra...).withTensors(m.tensors())
+}
+
+// withTensors appends tensors and their data, each at the next multiple of 32.
+func (f ggufFile) withTensors(tensors []tinyTensor) ggufFile {
+	for _, t := range tensors {
 		f.infos = append(f.infos, info(t.name, t.kind, uint64(len(f.data)), t.dims...))
 		f.data = append(f.data, t.data...)
 		for len(f.data)%32 != 0 {

@@ -13,7 +13,8 @@ import (
 
 // ImportGGUF writes the model of a GGUF file as an MLX-format folder at dest,
 // which must not exist. The folder appears complete or not at all. Weights are
-// repacked, never rounded: every value of the folder equals the file's.
+// repacked and their values stay what they are, except for those of the K types,
+// which are rounded to 16 bits (see ggml_k.go).
 //
 // progress, if not nil, is called from this goroutine with the bytes written so
 // far, their total, and the tensor at hand. Cancelling ctx stops the import and
@@ -102,6 +103,7 @@ const (
 	packed               // the q of all blocks
 	scales
 	biases
+	unpacked // the values of all blocks, rounded to 16 bits
 )
 
 func newImporter(ctx context.Context, g *GGUF, progress func(done, total int64, what string)) (*importer, error) {
@@ -135,16 +137,22 @@ func newImporter(ctx context.Context, g *GGUF, progress func(done, total int64, 
 }
 
 // activationType is the type that the model computes in: that of the scales
-// where anything is quantized, else that of the matrices.
+// where anything is packed, else that of the matrices. Those that have to be
+// unpacked follow the others, since types do not mix.
 func activationType(pairs []pair) Dtype {
-	dtype := F32
+	dtype, rounds := F32, false
 	for _, p := range pairs {
-		switch {
-		case p.tensor.kind.pack != nil:
+		switch k := p.tensor.kind; {
+		case k.pack != nil:
 			return F16
+		case k.unpack != nil:
+			rounds = true
 		case len(p.tensor.Shape) > 1 && dtype == F32:
-			dtype = p.tensor.kind.dense
+			dtype = k.dense
 		}
+	}
+	if rounds && dtype == F32 {
+		return F16
 	}
 	return dtype
 }
@@ -157,6 +165,9 @@ func (imp *importer) outputs(p pair, activation Dtype) (group, error) {
 	out := func(name string, d Dtype, shape []int, part part) output {
 		n, _ := byteSize(d, shape) // cannot overflow: the file is as large
 		return output{Tensor{Name: name, Dtype: d, Shape: shape, Bytes: n}, p, part}
+	}
+	if t.kind.unpack != nil {
+		return group{out(p.hf, activation, t.Shape, unpacked)}, nil
 	}
 	if t.kind.pack == nil {
 		d, how := t.kind.dense, dense

@@ -116,15 +116,16 @@ var hfName = strings.NewReplacer("token_embd", "model.embed_tokens", "output_nor
 	"attn_k", "self_attn.k_proj", "attn_v", "self_attn.v_proj", "attn_output", "self_attn.o_proj",
 	"ffn_gate", "mlp.gate_proj", "ffn_up", "mlp.up_proj", "ffn_down", "mlp.down_proj", "output.", "lm_head.")
 
-// rotaryRow is the row of a GGUF query or key that holds row i of the folder's:
+// rotaryRow is the row of a GGUF query or key, heads of dim rows, that holds row i
+// of the folder's:
 // within a head, GGUF puts element j of the first half at 2j and that of the
 // second at 2j+1.
-func rotaryRow(i int) int {
-	head, within := i/tinyHead, i%tinyHead
-	if within < tinyHead/2 {
-		return head*tinyHead + 2*within
+func rotaryRow(i, dim int) int {
+	head, within := i/dim, i%dim
+	if within < dim/2 {
+		return head*dim + 2*within
 	}
-	return head*tinyHead + 2*(within-tinyHead/2) + 1
+	return head*dim + 2*(within-dim/2) + 1
 }
 
 func TestImportChangesNoValue(t *testing.T) {
@@ -179,7 +180,7 @@ func TestImportChangesNoValue(t *testing.T) {
 				for i := range len(want) / width {
 					from := i
 					if rotary {
-						from = rotaryRow(i)
+						from = rotaryRow(i, tinyHead)
 					}
 					require.Equal(t, want[from*width:(from+1)*width], got[i*width:(i+1)*width], "%s row %d", x.name, i)
 				}
