@@ -24,6 +24,8 @@ type role struct {
 	// heads is not 0 where GGUF stores the rows of each head with the two
 	// halves of the rotary pairs interleaved; MLX wants them one after the other.
 	heads int
+	// added is what GGUF's values are larger by than the folder's.
+	added float32
 }
 
 // describeModel looks the architecture up and pairs its roles with tensors.
@@ -100,4 +102,65 @@ func (g *GGUF) tensor(name string) *GGUFTensor {
 		}
 	}
 	return nil
+}
+
+// modelSizes are the numbers that shapes follow from, and the norms' epsilon.
+type modelSizes struct {
+	layers, hidden, intermediate, heads, kvHeads, headDim, vocab, context int
+
+	eps float64
+}
+
+// readSizes reads and checks the numbers whose keys begin with arch.
+func readSizes(g *GGUF, arch string) (n modelSizes, err error) {
+	for _, f := range []struct {
+		key  string
+		into *int
+	}{
+		{arch + ".block_count", &n.layers}, {arch + ".embedding_length", &n.hidden},
+		{arch + ".feed_forward_length", &n.intermediate}, {arch + ".attention.head_count", &n.heads},
+		{arch + ".context_length", &n.context},
+	} {
+		if *f.into, err = g.size(f.key); err != nil {
+			return n, err
+		}
+	}
+	if n.layers > 10_000 {
+		return n, g.badKey(arch+".block_count", "is %d, at most 10000 are read", n.layers)
+	}
+	if n.kvHeads, err = g.sizeOr(arch+".attention.head_count_kv", n.heads); err != nil {
+		return n, err
+	}
+	if n.heads%n.kvHeads != 0 {
+		return n, g.badKey(arch+".attention.head_count_kv", "is %d, which does not divide %d heads", n.kvHeads, n.heads)
+	}
+	headKey := arch + ".attention.key_length"
+	if n.headDim, err = g.sizeOr(headKey, n.hidden/n.heads); err != nil {
+		return n, err
+	}
+	if n.headDim < 2 || n.headDim%2 != 0 {
+		return n, g.badKey(headKey, "%d is no even head dimension", n.headDim)
+	}
+	for _, key := range []string{arch + ".attention.value_length", arch + ".rope.dimension_count"} {
+		d, err := g.sizeOr(key, n.headDim)
+		if err != nil {
+			return n, err
+		}
+		if d != n.headDim {
+			return n, g.badKey(key, "is %d, want the head dimension %d", d, n.headDim)
+		}
+	}
+	if n.heads > maxDim/n.headDim {
+		return n, g.badKey(arch+".attention.head_count", "%d heads of %d overflow", n.heads, n.headDim)
+	}
+	embedding := g.tensor("token_embd.weight")
+	if embedding == nil {
+		return n, &FormatError{File: g.name, Tensor: "token_embd.weight", Reason: "is missing"}
+	}
+	n.vocab = embedding.Shape[0]
+	epsKey := arch + ".attention.layer_norm_rms_epsilon"
+	if n.eps, err = g.positive(epsKey, 0); err == nil && n.eps == 0 {
+		err = g.badKey(epsKey, "is missing")
+	}
+	return n, err
 }

@@ -4,11 +4,6 @@ import "fmt"
 
 func init() { architectures["llama"] = llama }
 
-// llamaSizes are the numbers that the shapes follow from.
-type llamaSizes struct {
-	layers, hidden, intermediate, heads, kvHeads, headDim, vocab, context int
-}
-
 // llama describes Llama and the Mistral models that llama.cpp files under the
 // same name. Key names are those of gguf-py constants.py, config members those
 // of transformers' LlamaConfig.
@@ -16,16 +11,9 @@ func llama(g *GGUF) (map[string]any, []role, error) {
 	if err := refuseLlamaVariants(g); err != nil {
 		return nil, nil, err
 	}
-	n, err := readLlamaSizes(g)
+	n, err := readSizes(g, "llama")
 	if err != nil {
 		return nil, nil, err
-	}
-	eps, err := g.positive("llama.attention.layer_norm_rms_epsilon", 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	if eps == 0 {
-		return nil, nil, g.badKey("llama.attention.layer_norm_rms_epsilon", "is missing")
 	}
 	theta, err := g.positive("llama.rope.freq_base", 10000)
 	if err != nil {
@@ -51,7 +39,7 @@ func llama(g *GGUF) (map[string]any, []role, error) {
 		"vocab_size":              n.vocab,
 		"max_position_embeddings": n.context,
 		// Through float32, so that 1e-05 is written as 1e-05.
-		"rms_norm_eps":        float32(eps),
+		"rms_norm_eps":        float32(n.eps),
 		"rope_theta":          float32(theta),
 		"rope_scaling":        scaling,
 		"tie_word_embeddings": tied,
@@ -83,67 +71,18 @@ func refuseLlamaVariants(g *GGUF) error {
 	return nil
 }
 
-func readLlamaSizes(g *GGUF) (n llamaSizes, err error) {
-	for _, f := range []struct {
-		key  string
-		into *int
-	}{
-		{"llama.block_count", &n.layers}, {"llama.embedding_length", &n.hidden},
-		{"llama.feed_forward_length", &n.intermediate}, {"llama.attention.head_count", &n.heads},
-		{"llama.context_length", &n.context},
-	} {
-		if *f.into, err = g.size(f.key); err != nil {
-			return n, err
-		}
-	}
-	if n.layers > 10_000 {
-		return n, g.badKey("llama.block_count", "is %d, at most 10000 are read", n.layers)
-	}
-	if n.kvHeads, err = g.sizeOr("llama.attention.head_count_kv", n.heads); err != nil {
-		return n, err
-	}
-	if n.heads%n.kvHeads != 0 {
-		return n, g.badKey("llama.attention.head_count_kv", "is %d, which does not divide %d heads", n.kvHeads, n.heads)
-	}
-	const headKey = "llama.attention.key_length"
-	if n.headDim, err = g.sizeOr(headKey, n.hidden/n.heads); err != nil {
-		return n, err
-	}
-	if n.headDim < 2 || n.headDim%2 != 0 {
-		return n, g.badKey(headKey, "%d is no even head dimension", n.headDim)
-	}
-	for _, key := range []string{"llama.attention.value_length", "llama.rope.dimension_count"} {
-		d, err := g.sizeOr(key, n.headDim)
-		if err != nil {
-			return n, err
-		}
-		if d != n.headDim {
-			return n, g.badKey(key, "is %d, want the head dimension %d", d, n.headDim)
-		}
-	}
-	if n.heads > maxDim/n.headDim {
-		return n, g.badKey("llama.attention.head_count", "%d heads of %d overflow", n.heads, n.headDim)
-	}
-	embedding := g.tensor("token_embd.weight")
-	if embedding == nil {
-		return n, &FormatError{File: g.name, Tensor: "token_embd.weight", Reason: "is missing"}
-	}
-	n.vocab = embedding.Shape[0]
-	return n, nil
-}
-
 // llamaRoles lists the tensors of a model in the order of its layers.
-func llamaRoles(g *GGUF, n llamaSizes, attentionBias, mlpBias, tied bool) []role {
+func llamaRoles(g *GGUF, n modelSizes, attentionBias, mlpBias, tied bool) []role {
 	q, kv := n.heads*n.headDim, n.kvHeads*n.headDim
-	roles := []role{{"token_embd.weight", "model.embed_tokens.weight", []int{n.vocab, n.hidden}, 0}}
+	roles := []role{{gguf: "token_embd.weight", hf: "model.embed_tokens.weight", shape: []int{n.vocab, n.hidden}}}
 	linear := func(gguf, hf string, out, in, heads int, bias bool) {
-		roles = append(roles, role{gguf + ".weight", hf + ".weight", []int{out, in}, heads})
+		roles = append(roles, role{gguf: gguf + ".weight", hf: hf + ".weight", shape: []int{out, in}, heads: heads})
 		if bias {
-			roles = append(roles, role{gguf + ".bias", hf + ".bias", []int{out}, heads})
+			roles = append(roles, role{gguf: gguf + ".bias", hf: hf + ".bias", shape: []int{out}, heads: heads})
 		}
 	}
 	norm := func(gguf, hf string) {
-		roles = append(roles, role{gguf + ".weight", hf + ".weight", []int{n.hidden}, 0})
+		roles = append(roles, role{gguf: gguf + ".weight", hf: hf + ".weight", shape: []int{n.hidden}})
 	}
 	for i := range n.layers {
 		from, to := fmt.Sprintf("blk.%d.", i), fmt.Sprintf("model.layers.%d.", i)
@@ -163,7 +102,7 @@ func llamaRoles(g *GGUF, n llamaSizes, attentionBias, mlpBias, tied bool) []role
 	}
 	if g.tensor("rope_freqs.weight") != nil {
 		// Its content became rope_scaling.
-		roles = append(roles, role{"rope_freqs.weight", "", []int{n.headDim / 2}, 0})
+		roles = append(roles, role{gguf: "rope_freqs.weight", shape: []int{n.headDim / 2}})
 	}
 	return roles
 }

@@ -3,6 +3,7 @@ package weights
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"runtime"
 	"sync"
 )
@@ -21,6 +22,7 @@ func (c *converter) convert(src []byte, n int) ([]byte, error) {
 	if c.heads != 0 {
 		src = c.deinterleave(src, n)
 	}
+	subtract(src, c.added)
 	switch c.part {
 	case dense:
 		return src, nil
@@ -46,6 +48,15 @@ func (c *converter) convert(src []byte, n int) ([]byte, error) {
 		return write(out[lo*size:hi*size], src[lo*int(kind.bytes):hi*int(kind.bytes)], lo)
 	})
 	return out, err
+}
+
+// subtract takes x from each float32 of data. Where x was added to a float32
+// before, that is exact.
+func subtract(data []byte, x float32) {
+	for i := 0; x != 0 && i < len(data); i += 4 {
+		v := math.Float32frombits(binary.LittleEndian.Uint32(data[i:]))
+		binary.LittleEndian.PutUint32(data[i:], math.Float32bits(v-x))
+	}
 }
 
 // blockBytes is what a block becomes in the output.

@@ -166,6 +166,9 @@ func (imp *importer) outputs(p pair, activation Dtype) (group, error) {
 		n, _ := byteSize(d, shape) // cannot overflow: the file is as large
 		return output{Tensor{Name: name, Dtype: d, Shape: shape, Bytes: n}, p, part}
 	}
+	if p.added != 0 && t.kind.dense != F32 {
+		return nil, &FormatError{File: imp.g.name, Tensor: t.Name, Reason: "is " + t.Type() + ", want F32"}
+	}
 	if t.kind.unpack != nil {
 		return group{out(p.hf, activation, t.Shape, unpacked)}, nil
 	}
@@ -176,6 +179,7 @@ func (imp *importer) outputs(p pair, activation Dtype) (group, error) {
 			if err := imp.g.ReadAt(t, data, 0); err != nil {
 				return nil, err
 			}
+			subtract(data, p.added)
 			if narrow(data, data, activation) {
 				d, how = activation, narrowed
 			}

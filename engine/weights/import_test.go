@@ -303,7 +303,7 @@ func refusals() map[string]tinyLlama {
 	return map[string]tinyLlama{
 		`key "general.architecture": is missing`:                                                      without("general.architecture"),
 		`key "general.architecture": is a bool, want a string`:                                        with(key("general.architecture", ggufBool, []byte{1})),
-		`key "general.architecture": "mamba" is not supported (llama)`:                                with(text("general.architecture", "mamba")),
+		`key "general.architecture": "mamba" is not supported (gemma3, llama)`:                        with(text("general.architecture", "mamba")),
 		`key "llama.block_count": is missing`:                                                         without(l + "block_count"),
 		`key "llama.block_count": is 0, want 1 to 2147483647`:                                         with(number(l+"block_count", 0)),
 		`key "llama.block_count": is 10001, at most 10000 are read`:                                   with(number(l+"block_count", 10001)),

@@ -170,6 +170,12 @@ func (v *vocabulary) readSpecial() (err error) {
 			}
 		}
 	}
+	if _, ok := v.special["eot"]; !ok {
+		if id := slices.IndexFunc(v.tokens, func(token string) bool { return slices.Contains(turnEnds, token) }); id >= 0 &&
+			v.types[id] == tokenControl {
+			v.special["eot"] = id
+		}
+	}
 	for _, f := range []struct {
 		key   string
 		flag  *bool
@@ -184,6 +190,10 @@ func (v *vocabulary) readSpecial() (err error) {
 	}
 	return nil
 }
+
+// turnEnds are the control tokens that end a turn in the templates of their
+// families. Most files name none of them as eot, so llama.cpp too goes by the text.
+var turnEnds = []string{"<end_of_turn>", "<|eot_id|>", "<|im_end|>"}
 
 // readTemplates reads the chat template and any named ones beside it.
 func (v *vocabulary) readTemplates() (err error) {

@@ -149,6 +149,19 @@ func TestNamedChatTemplates(t *testing.T) {
 	require.NotContains(t, v.config(1), "chat_template")
 }
 
+// TestTurnEnds: where no key says what ends a turn, the text of a token does.
+func TestTurnEnds(t *testing.T) {
+	ends := func(kind uint32, extra ...[]byte) any {
+		v, _, err := readTokenizer(t, append([][]byte{tokens("a", "b", "<eos>", "<end_of_turn>", "ab"),
+			types(1, 1, 3, kind, 1), number("tokenizer.ggml.eos_token_id", 2), str("tokenizer.ggml.bos_token_id")}, extra...)...)
+		require.NoError(t, err)
+		return v.generationConfig()["eos_token_id"]
+	}
+	require.Equal(t, []int{2, 3}, ends(3))
+	require.Equal(t, 2, ends(1), "an ordinary token")
+	require.Equal(t, []int{2, 4}, ends(3, number("tokenizer.ggml.eot_token_id", 4)), "a key goes before the text")
+}
+
 // sentencePiece are the keys of a small SentencePiece vocabulary.
 func sentencePiece(extra ...[]byte) [][]byte {
 	var scores [][]byte
