@@ -93,15 +93,4 @@ func (e *Engine) openMLX(ctx context.Context, folder string, info job.Model,
 }
 
 // bytesText writes a size for people as the terminal does, such as "92.9 MB".
-func bytesText(n int64) string {
-	const k = 1000
-	switch {
-	case n >= k*k*k:
-		return fmt.Sprintf("%.1f GB", float64(n)/(k*k*k))
-	case n >= k*k:
-		return fmt.Sprintf("%.1f MB", float64(n)/(k*k))
-	case n >= k:
-		return fmt.Sprintf("%.1f kB", float64(n)/k)
-	}
-	return fmt.Sprintf("%d B", n)
-}
+func bytesText(n int64) string { return weights.SizeText(n) }

@@ -1,11 +1,13 @@
 package hub
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/gofrs/flock"
 
@@ -35,8 +37,23 @@ func (h *Hub) lock() (unlock func(), err error) {
 	return func() { _ = l.Unlock() }, nil // closing the file is what unlocks
 }
 
+// lockWait is lock that waits for its turn.
+func (h *Hub) lockWait(ctx context.Context) (unlock func(), err error) {
+	for {
+		unlock, err := h.lock()
+		if !errors.Is(err, ErrBusy) {
+			return unlock, err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
 // clean deletes what interrupted imports and removals left, under the root and
-// under every owner. Its caller holds the lock, so that none of it is in use.
+// under every owner. What a pull left stays, for the next one. Its caller holds the lock, so that none of it is in use.
 func (h *Hub) clean() error {
 	if err := cleanFolder(h.root); err != nil {
 		return err

@@ -1,11 +1,13 @@
-// Package hub is the folder of models on disk: it lists, finds, imports and
+// Package hub is the folder of models on disk: it lists, finds, imports, pulls and
 // removes them.
 //
 // A model is a folder in MLX format directly under the root or one level below
 // it, and its id is that relative path: "name" or "owner/name". Ids arrive over
 // the wire, so no id may ever name a path outside the root. A symbolic link
 // under the root is followed: who can make one there decides where it leads.
-// The package reads headers and config files only, never weights.
+// The package reads headers and config files only, never weights. What a remote
+// hub says in a pull is a stranger's word: it becomes a name, a size or a number
+// of bytes on disk only after a check.
 //
 // Start at [New].
 package hub
@@ -90,7 +92,7 @@ func (h *Hub) Resolve(id string) (string, error) {
 	if err := checkID(id); err != nil {
 		return "", err
 	}
-	folder := filepath.Join(h.root, filepath.FromSlash(id))
+	folder := h.folder(id)
 	info, err := os.Stat(folder)
 	if err != nil || !info.IsDir() {
 		return "", fmt.Errorf("%w: %s in %s", ErrNotFound, id, h.root)
@@ -106,7 +108,7 @@ func (h *Hub) List(ctx context.Context) ([]Model, error) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		m := Describe(filepath.Join(h.root, filepath.FromSlash(id)))
+		m := Describe(h.folder(id))
 		m.ID = id
 		models = append(models, m)
 		return nil
@@ -181,27 +183,67 @@ func (h *Hub) Import(ctx context.Context, file, id string,
 	if id == "" {
 		id, what = idFor(file), "import" // the error names the file
 	}
-	if err := checkID(id); err != nil {
-		return "", err
-	}
-	if owner, _, ok := strings.Cut(id, "/"); ok && holdsFiles(filepath.Join(h.root, owner)) {
-		if _, err := os.Stat(filepath.Join(h.root, owner)); err == nil {
-			return "", fmt.Errorf("model id %q: %s is a model, not an owner of models", id, owner)
+	err := h.change(id, func() error {
+		if err := weights.ImportGGUF(ctx, file, h.folder(id), progress); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
 		}
-	}
-	unlock, err := h.lock()
+		return nil
+	})
 	if err != nil {
 		return "", err
 	}
+	return id, nil
+}
+
+// Create makes the model with that id out of the files that fill writes into a
+// folder, need bytes or less. The model appears complete or not at all. An id in
+// use gives an error that matches fs.ErrExist.
+func (h *Hub) Create(id string, need int64, fill func(folder string) error) error {
+	return h.change(id, func() error {
+		if err := checkSpace(h.root, need); err != nil {
+			return err
+		}
+		return weights.CreateFolder(h.folder(id), fill)
+	})
+}
+
+// change runs work that makes the model with that id, alone.
+func (h *Hub) change(id string, work func() error) error {
+	if err := h.checkNew(id); err != nil {
+		return err
+	}
+	unlock, err := h.lock()
+	if err != nil {
+		return err
+	}
 	defer unlock()
 	if err := h.clean(); err != nil {
-		return "", err
+		return err
 	}
-	dest := filepath.Join(h.root, filepath.FromSlash(id))
-	if err := weights.ImportGGUF(ctx, file, dest, progress); err != nil {
-		return "", fmt.Errorf("%s: %w", what, err)
+	return work()
+}
+
+// checkNew refuses an id that no new model can have.
+func (h *Hub) checkNew(id string) error {
+	if err := checkID(id); err != nil {
+		return err
 	}
-	return id, nil
+	if owner, _, ok := strings.Cut(id, "/"); ok && holdsFiles(filepath.Join(h.root, owner)) {
+		if _, err := os.Stat(filepath.Join(h.root, owner)); err == nil {
+			return fmt.Errorf("model id %q: %s is a model, not an owner of models", id, owner)
+		}
+	}
+	return nil
+}
+
+// folder is where the model of an id is, or would be.
+func (h *Hub) folder(id string) string { return filepath.Join(h.root, filepath.FromSlash(id)) }
+
+// dropOwner removes the folder above a model's unless it holds another one.
+func (h *Hub) dropOwner(folder string) {
+	if owner := filepath.Dir(folder); owner != h.root {
+		_ = os.Remove(owner) // succeeds only if it is empty
+	}
 }
 
 var notInID = regexp.MustCompile(`[^\w.-]+`)
@@ -215,7 +257,8 @@ func idFor(file string) string {
 
 // Remove deletes the model with that id, which must not be empty. It is out of
 // the list at once, even if deleting its files takes a while or is interrupted.
-// A link is removed, not what it leads to. An id that no model has gives an
+// A link is removed, not what it leads to. What an interrupted pull of it left goes
+// as well. An id that no model has gives an
 // ErrNotFound.
 func (h *Hub) Remove(id string) error {
 	if err := checkID(id); err != nil {
@@ -230,7 +273,14 @@ func (h *Hub) Remove(id string) error {
 	if err := h.clean(); err != nil {
 		return err
 	}
+	partial, err := h.removePartial(id)
+	if err != nil {
+		return err
+	}
 	folder, err := h.Resolve(id)
+	if partial && errors.Is(err, ErrNotFound) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -249,8 +299,25 @@ func (h *Hub) Remove(id string) error {
 	if err := os.RemoveAll(doomed); err != nil {
 		return fmt.Errorf("remove %s: %w", id, err)
 	}
-	if owned {
-		_ = os.Remove(parent) // succeeds only if the owner has no other model
-	}
+	h.dropOwner(folder)
 	return nil
+}
+
+// removePartial deletes what an interrupted pull of the model left, and reports
+// whether there was any.
+func (h *Hub) removePartial(id string) (bool, error) {
+	folder := pullFolder(h.folder(id))
+	if _, err := os.Stat(folder); err != nil {
+		return false, nil
+	}
+	unlock, err := lockPull(folder)
+	if err == nil {
+		err = os.RemoveAll(folder)
+		unlock()
+		h.dropOwner(folder)
+	}
+	if err != nil {
+		return false, fmt.Errorf("remove %s: %w", id, err)
+	}
+	return true, nil
 }

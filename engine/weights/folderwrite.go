@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -12,8 +13,7 @@ import (
 // maxShardBytes is the size above which a model is split, mlx-lm's 5 GB.
 const maxShardBytes = 5 << 30
 
-// writeFolder writes every file of the model into folder and makes them
-// durable.
+// writeFolder writes every file of the model into folder.
 func (imp *importer) writeFolder(folder string, shardBytes int64) error {
 	tokenizer, err := imp.vocab.tokenizerJSON()
 	if err != nil {
@@ -32,10 +32,7 @@ func (imp *importer) writeFolder(folder string, shardBytes int64) error {
 			return err
 		}
 	}
-	if err := imp.writeShards(folder, shardBytes); err != nil {
-		return err
-	}
-	return syncFolder(folder)
+	return imp.writeShards(folder, shardBytes)
 }
 
 // writeShards writes the weights and, where they take more than one file, the
@@ -120,11 +117,73 @@ func writeFile(path string, fill func(io.Writer) error) (err error) {
 	return f.Sync()
 }
 
-// syncFolder makes the names in a folder durable.
-func syncFolder(path string) error {
+// SyncFolder makes the names in a folder durable.
+func SyncFolder(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// CreateFolder has a new folder filled and gives it the name dest, which must not
+// exist. It appears complete and durable or not at all: what a killed process
+// leaves has a name that begins with ImportPrefix.
+func CreateFolder(dest string, fill func(folder string) error) (err error) {
+	if err := checkAbsent(dest); err != nil {
+		return err
+	}
+	parent := filepath.Dir(dest)
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return err
+	}
+	temp, err := os.MkdirTemp(parent, ImportPrefix+filepath.Base(dest)+"-*")
+	if err != nil {
+		return err
+	}
+	// After the rename there is nothing left at temp to remove.
+	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
+	if err := fill(temp); err != nil {
+		return err
+	}
+	if err := SyncFolder(temp); err != nil {
+		return err
+	}
+	if err := os.Chmod(temp, 0o755); err != nil { // MkdirTemp makes it private
+		return err
+	}
+	if err := os.Rename(temp, dest); err != nil {
+		return err
+	}
+	return SyncFolder(parent)
+}
+
+// checkAbsent gives an error that matches fs.ErrExist where there is something.
+func checkAbsent(path string) error {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = fs.ErrExist
+	}
+	return fmt.Errorf("%s: %w", path, err)
+}
+
+// ImportPrefix begins the name of a folder that is still being filled, or was when
+// the process was killed.
+const ImportPrefix = ".importing-"
+
+// SizeText writes a size for people, such as "92.9 MB".
+func SizeText(n int64) string {
+	const k = 1000
+	switch {
+	case n >= k*k*k:
+		return fmt.Sprintf("%.1f GB", float64(n)/(k*k*k))
+	case n >= k*k:
+		return fmt.Sprintf("%.1f MB", float64(n)/(k*k))
+	case n >= k:
+		return fmt.Sprintf("%.1f kB", float64(n)/k)
+	}
+	return fmt.Sprintf("%d B", n)
 }

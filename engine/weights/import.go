@@ -2,11 +2,8 @@ package weights
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -25,50 +22,27 @@ func ImportGGUF(ctx context.Context, path, dest string, progress func(done, tota
 }
 
 func importGGUF(ctx context.Context, folder Folder, name, dest string, shardBytes int64,
-	progress func(done, total int64, what string)) (err error) {
+	progress func(done, total int64, what string)) error {
 	g, err := OpenGGUFIn(folder, name)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = g.Close() }() // was only read from
-	if _, err := os.Lstat(dest); !errors.Is(err, fs.ErrNotExist) {
-		if err == nil {
-			err = fs.ErrExist
-		}
-		return fmt.Errorf("%s: %w", dest, err)
+	// Before the work, not after it.
+	if err := checkAbsent(dest); err != nil {
+		return err
 	}
 	imp, err := newImporter(ctx, g, progress)
 	if err != nil {
 		return err
 	}
-	parent := filepath.Dir(dest)
-	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return err
-	}
-	temp, err := os.MkdirTemp(parent, ImportPrefix+filepath.Base(dest)+"-*")
-	if err != nil {
-		return err
-	}
-	// After the rename there is nothing left at temp to remove.
-	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
-	if err := imp.writeFolder(temp, shardBytes); err != nil {
-		return err
-	}
-	if err := g.unchanged(); err != nil {
-		return err
-	}
-	if err = os.Chmod(temp, 0o755); err == nil { // MkdirTemp makes it private
-		err = os.Rename(temp, dest)
-	}
-	if err != nil {
-		return err
-	}
-	return syncFolder(parent)
+	return CreateFolder(dest, func(temp string) error {
+		if err := imp.writeFolder(temp, shardBytes); err != nil {
+			return err
+		}
+		return g.unchanged()
+	})
 }
-
-// ImportPrefix begins the name of a folder that an import is still writing, or
-// was writing when the process was killed.
-const ImportPrefix = ".importing-"
 
 // An importer holds what is known of a file once everything about it but its
 // weights has been checked.

@@ -151,7 +151,7 @@ func TestImportMeetsDiskErrors(t *testing.T) {
 		requireNothingAt(t, dest)
 	}
 	require.ErrorIs(t, imp.writeFolder(filepath.Join(dir, "nowhere"), 1), os.ErrNotExist)
-	require.ErrorIs(t, syncFolder(filepath.Join(dir, "nowhere")), os.ErrNotExist)
+	require.ErrorIs(t, SyncFolder(filepath.Join(dir, "nowhere")), os.ErrNotExist)
 	room := full(3)
 	require.ErrorIs(t, imp.write(&imp.groups[0][0], &room), syscall.ENOSPC)
 
