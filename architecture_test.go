@@ -51,7 +51,7 @@ var rooms = []room{
 	{"engine/models", "One file per architecture family, named after its model_type.", []string{"engine/nn", "engine/kv", "engine/mlx"}},
 	{"engine/sample", "Logits to token, on the device.", []string{"engine/mlx"}},
 	{"engine/weights", "Reads and validates safetensors, GGUF and config files in pure Go.", nil},
-	{"engine/hub", "Finds, imports, lists and verifies model folders.", []string{"engine/weights"}},
+	{"engine/hub", "Finds, imports, pulls, lists and verifies model folders.", []string{"engine/weights"}},
 	{"engine/enginetest", "The scripted engine and tiny random checkpoints, for tests; no cgo.", []string{"engine/job", "engine/weights"}},
 	{"tools", "The registry of tools.", []string{"schema"}},
 	{"editors/terminal", "The commands a person types.", []string{"schema", "agent"}},

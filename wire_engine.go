@@ -79,12 +79,32 @@ func (m models) List(ctx context.Context) ([]terminal.Model, error) {
 	}
 	rows := make([]terminal.Model, len(list))
 	for i, l := range list {
-		rows[i] = terminal.Model{
-			ID: l.ID, Family: l.Family, Quantization: l.Quantization,
-			ContextLength: l.ContextLength, SizeBytes: l.SizeBytes, Problem: l.Problem,
-		}
+		rows[i] = modelRow(l)
 	}
 	return rows, nil
+}
+
+// modelRow takes the architectures that the engine lacks for a problem, too.
+func modelRow(m hub.Model) terminal.Model {
+	return terminal.Model{
+		ID: m.ID, Family: m.Family, Quantization: m.Quantization,
+		ContextLength: m.ContextLength, SizeBytes: m.SizeBytes, Problem: engine.Problem(m),
+	}
+}
+
+func (m models) Pull(ctx context.Context, p terminal.Pull) (terminal.Pulled, error) {
+	remote, err := hub.NewRemote()
+	if err != nil {
+		return terminal.Pulled{}, err
+	}
+	got, err := m.Hub.Pull(ctx, remote, hub.Pull{
+		Repo: p.Repo, Revision: p.Revision, ID: p.ID, Progress: p.Progress,
+		Planned: func(plan hub.Planned) { p.Planned(terminal.PullPlan(plan)) },
+	})
+	if err != nil {
+		return terminal.Pulled{}, err
+	}
+	return terminal.Pulled{Model: modelRow(got.Model), Commit: got.Commit, Before: got.Before}, nil
 }
 
 // examine asks the engine what it runs on.

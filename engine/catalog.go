@@ -47,21 +47,28 @@ func describe(f hub.Model) job.Model {
 		ID: f.ID, Family: f.Family, Quantization: f.Quantization,
 		ContextLength: cmp.Or(f.ContextLength, fallbackContext),
 		Vocab:         f.Vocab, SizeBytes: f.SizeBytes, StopIDs: f.StopIDs,
-		Chat: f.Chat, State: job.Unloaded, Problem: f.Problem,
-	}
-	if m.Problem == "" {
-		config, err := weights.ReadConfig(f.Folder)
-		if err == nil {
-			_, err = models.New(config.ModelType, config.Raw)
-		}
-		if err != nil {
-			m.Problem = err.Error()
-		}
+		Chat: f.Chat, State: job.Unloaded, Problem: Problem(f),
 	}
 	if m.Problem != "" {
 		m.State = job.Unavailable
 	}
 	return m
+}
+
+// Problem says why an installed model cannot be used, and nothing where it can as
+// far as its headers and its config tell.
+func Problem(f hub.Model) string {
+	if f.Problem != "" {
+		return f.Problem
+	}
+	config, err := weights.ReadConfig(f.Folder)
+	if err == nil {
+		_, err = models.New(config.ModelType, config.Raw)
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // find returns the entry of an id, or of the default model for the empty one,

@@ -26,7 +26,7 @@ func modelsCommand(c Commands, o *Options) *cobra.Command {
 				return err
 			}
 			if len(list) == 0 {
-				_, err := fmt.Fprintf(c.Out, "No model is installed in %s.\nImport one: harmonyd import FILE.gguf\n", m.Root())
+				_, err := fmt.Fprintf(c.Out, "No model is installed in %s.\nImport one: harmonyd import FILE.gguf\nOr fetch one: harmonyd pull mlx-community/NAME\n", m.Root())
 				return err
 			}
 			w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
@@ -71,10 +71,8 @@ of, become 16 bits a weight, with an error far below that of the type.`,
 			if err != nil {
 				return err
 			}
-			// The first Ctrl-C leaves nothing half written; a second one does not wait.
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			ctx, stop := untilInterrupt(cmd.Context())
 			defer stop()
-			context.AfterFunc(ctx, stop)
 			bar := newProgress(c.Err, c.ErrIsTerminal, "import")
 			got, err := m.Import(ctx, args[0], id, func(done, total int64, _ string) { bar.report(done, total) })
 			bar.done()
@@ -87,6 +85,14 @@ of, become 16 bits a weight, with an error far below that of the type.`,
 	}
 	cmd.Flags().StringVar(&id, "id", "", "`id` of the new model; the default is the file's name")
 	return cmd
+}
+
+// untilInterrupt ends work at the first Ctrl-C, which leaves nothing half written;
+// a second one does not wait.
+func untilInterrupt(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
 func removeCommand(c Commands, o *Options) *cobra.Command {

@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"time"
@@ -13,14 +14,14 @@ import (
 // anywhere else, so that logs and pipes stay clean.
 type progress struct {
 	pool *mpb.Progress
-	bar  *mpb.Bar
+	bars map[string]*mpb.Bar // by the name of a file; the work's own is empty
 	what string
 }
 
-// newProgress starts a display on w. Its report may be called from any
+// newProgress starts a display on w. Its reports may be called from any
 // goroutine, but not from several at once.
 func newProgress(w io.Writer, terminal bool, what string) *progress {
-	p := &progress{what: what}
+	p := &progress{what: what, bars: make(map[string]*mpb.Bar)}
 	if terminal {
 		p.pool = mpb.New(mpb.WithOutput(w), mpb.WithWidth(40), mpb.WithRefreshRate(100*time.Millisecond))
 	}
@@ -28,27 +29,36 @@ func newProgress(w io.Writer, terminal bool, what string) *progress {
 }
 
 // report sets the bar to done of total bytes.
-func (p *progress) report(done, total int64) {
-	if p.pool == nil || total <= 0 {
+func (p *progress) report(done, total int64) { p.reportFile("", done, total) }
+
+// reportFile sets the bar of a file, one of several that the work is about.
+func (p *progress) reportFile(name string, done, total int64) {
+	const small = 1 << 20 // a bar that is gone at once only flickers
+	if p.pool == nil || total <= 0 || name != "" && total < small {
 		return
 	}
-	if p.bar == nil {
-		p.bar = p.pool.New(total, mpb.BarStyle().Rbound("]"),
-			mpb.PrependDecorators(decor.Name(p.what+" ")),
+	bar := p.bars[name]
+	if bar == nil {
+		bar = p.pool.New(total, mpb.BarStyle().Rbound("]"),
+			mpb.PrependDecorators(decor.Name(cmp.Or(name, p.what)+" ")),
 			mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f"), decor.OnComplete(decor.Percentage(decor.WCSyncSpace), "  done")),
 			mpb.BarRemoveOnComplete())
+		p.bars[name] = bar
 	}
-	p.bar.SetTotal(total, false)
-	p.bar.SetCurrent(done)
+	bar.SetTotal(total, false)
+	bar.SetCurrent(done)
+	if name != "" && done == total {
+		bar.SetTotal(total, true)
+	}
 }
 
-// done removes the bar, whether the work ended well or not.
+// done removes the bars, whether the work ended well or not.
 func (p *progress) done() {
 	if p.pool == nil {
 		return
 	}
-	if p.bar != nil {
-		p.bar.Abort(true)
+	for _, bar := range p.bars {
+		bar.Abort(true)
 	}
 	p.pool.Wait()
 }

@@ -51,6 +51,8 @@ type hub struct {
 	list     []Model
 	imported [2]string
 	removed  string
+	pulled   Pull
+	got      Pulled
 	during   func(context.Context) error
 	err      error
 }
@@ -64,6 +66,14 @@ func (h *hub) Import(ctx context.Context, file, id string, progress func(done, t
 		return "", h.during(ctx)
 	}
 	return "some-model", h.err
+}
+
+func (h *hub) Pull(_ context.Context, p Pull) (Pulled, error) {
+	h.pulled = p
+	p.Planned(PullPlan{ID: "owner/m", Commit: "0123456789abcdef", Files: 3, Bytes: 2_000_000, Have: 1_000_000})
+	p.Progress("model.safetensors", 1_000_000, 2_000_000)
+	p.Progress("", 1_000_000, 2_000_000)
+	return h.got, h.err
 }
 
 func (h *hub) Remove(id string) error {
@@ -186,6 +196,35 @@ func TestImport(t *testing.T) {
 	require.Equal(t, ExitUsage, run(t, c, "import").code)
 	h.err = errors.New("bad magic")
 	r = run(t, c, "import", "file.gguf")
+	require.ErrorIs(t, r.failure, h.err)
+	require.Empty(t, r.out)
+}
+
+func TestPull(t *testing.T) {
+	h := &hub{got: Pulled{Model: Model{ID: "owner/m"}, Commit: "0123456789abcdef"}}
+	c := Commands{Models: func(Options) (Models, error) { return h, nil }}
+	r := run(t, c, "pull", "--id", "m", "owner/m@v1")
+	require.NoError(t, r.failure)
+	require.Equal(t, "owner/m", h.pulled.Repo)
+	require.Equal(t, "v1", h.pulled.Revision)
+	require.Equal(t, "m", h.pulled.ID)
+	require.Equal(t, "Pulling owner/m at commit 0123456789ab: 3 files, 2.0 MB, of which 1.0 MB are here\n", r.err)
+	require.Equal(t, "Pulled owner/m at commit 0123456789ab. Try it: harmonyd generate -m owner/m \"Hello\"\n", r.out)
+
+	h.got.Before = true
+	r = run(t, c, "pull", "owner/m")
+	require.Empty(t, h.pulled.Revision)
+	require.Equal(t, "Up to date: owner/m at commit 0123456789ab.\n", r.out)
+
+	h.got = Pulled{Model: Model{ID: "owner/m", Problem: "model_type: odd"}}
+	r = run(t, c, "pull", "owner/m")
+	require.NoError(t, r.failure, "the files are what the hub has")
+	require.Contains(t, r.err, "warning: owner/m cannot be used as it is: model_type: odd\n")
+	require.NotContains(t, r.out, "Try it")
+
+	require.Equal(t, ExitUsage, run(t, c, "pull").code)
+	h.err = errors.New("cannot reach the hub")
+	r = run(t, c, "pull", "owner/m")
 	require.ErrorIs(t, r.failure, h.err)
 	require.Empty(t, r.out)
 }
@@ -314,7 +353,7 @@ func TestHelpTeaches(t *testing.T) {
 	for _, want := range []string{"language model", "Examples:", "harmonyd generate", "doctor", "--clientProcessId"} {
 		require.Contains(t, r.out, want)
 	}
-	for _, command := range []string{"generate", "import", "remove", "schema"} {
+	for _, command := range []string{"generate", "import", "pull", "remove", "schema"} {
 		require.Contains(t, run(t, Commands{}, command, "--help").out, "Examples:")
 	}
 	require.Equal(t, "harmonyd 1.2.3\n", run(t, Commands{}, "version").out)
@@ -328,6 +367,13 @@ func TestProgressBar(t *testing.T) {
 	p.report(4, 4)
 	p.done()
 	require.NotContains(t, screen.String(), "\n\n")
+	p = newProgress(&screen, true, "pull")
+	p.reportFile("large.safetensors", 1, 4<<20)
+	p.reportFile("config.json", 1, 2)
+	p.reportFile("", 2, 4<<20)
+	p.reportFile("large.safetensors", 4<<20, 4<<20)
+	p.done()
+	require.NotContains(t, screen.String(), "config.json", "too small to be seen")
 	newProgress(&screen, true, "load").done() // nothing was reported
 }
 
