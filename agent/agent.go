@@ -220,6 +220,7 @@ func wireError(ctx context.Context, err error) error {
 		notFound  *job.ModelNotFoundError
 		load      *job.LoadError
 		overflow  *job.ContextOverflowError
+		memory    *job.MemoryError
 		request   *job.RequestError
 		lacks     *job.UnsupportedError
 		broken    *job.EngineError
@@ -238,6 +239,8 @@ func wireError(ctx context.Context, err error) error {
 		return schema.ModelLoadFailed(load.Model, load.Cause, load.NeededBytes, load.AvailableBytes)
 	case errors.As(err, &overflow):
 		return schema.ContextOverflowed(overflow.PromptTokens, overflow.ContextLength)
+	case errors.As(err, &memory):
+		return schema.OutOfMemory(memory.Tokens, memory.FittingTokens, memory.NeededBytes, memory.AvailableBytes, memory.Retryable)
 	case errors.As(err, &request):
 		return schema.InvalidParam("/"+request.Field, "%s", request.Problem)
 	case errors.As(err, &lacks):

@@ -255,6 +255,7 @@ func TestRogueEngines(t *testing.T) {
 		"an unknown request":      {rogue{err: &job.RequestError{Field: "sampling", Problem: "is odd"}}, schema.InvalidParam("/sampling", "is odd"), ""},
 		"a feature that it lacks": {rogue{err: &job.UnsupportedError{Feature: "regex"}}, schema.Unsupported("regex", "regex: not supported by this model"), ""},
 		"overflow":                {rogue{err: &job.ContextOverflowError{PromptTokens: 3, ContextLength: 2}}, schema.ContextOverflowed(3, 2), ""},
+		"memory":                  {rogue{err: &job.MemoryError{Tokens: 9, FittingTokens: 7, NeededBytes: 5, AvailableBytes: 3, Retryable: true}}, schema.OutOfMemory(9, 7, 5, 3, true), ""},
 		"closed":                  {rogue{err: job.ErrClosed}, schema.Errorf(schema.KindServerCancelled, "the engine is shut down"), ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,6 +8,11 @@ import "harmonyd/engine/job"
 type Backend interface {
 	// Limits are constant for the life of the backend.
 	Limits() Limits
+	// Bytes is the memory of the weights.
+	Bytes() int64
+	// Cost is the memory that a sequence takes which holds so many tokens and is
+	// bounded to them, with the scratch memory of its steps. It rises with tokens.
+	Cost(tokens int) int64
 	// NewSequence returns an empty sequence. The caller closes it.
 	NewSequence() (Sequence, error)
 	// EndTurn gives back scratch memory. It is called when a generation ends,
@@ -36,6 +41,9 @@ type Limits struct {
 // at a later call. After an error the sequence must be closed.
 type Sequence interface {
 	Len() int
+	// Bound says that the sequence will hold no more than so many tokens, so that
+	// it reserves no memory beyond them.
+	Bound(tokens int)
 	// SetSampling decides how Extend and Dispatch choose. The choice for a
 	// position depends on the scores there, the sampling and the position.
 	SetSampling(job.Sampling) error
@@ -61,7 +69,7 @@ type Sequence interface {
 	// reports false, and forgets nothing of the cache, where it cannot.
 	SetBack(n int) bool
 	// Fork returns a sequence of the first n tokens, nil where it cannot. It
-	// needs SetSampling before anything else.
+	// needs Bound and SetSampling before anything else.
 	Fork(n int) Sequence
 	// Bytes is the memory of the cache on the device.
 	Bytes() int64

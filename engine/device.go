@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"harmonyd/engine/job"
 	"harmonyd/engine/mlx"
@@ -32,25 +33,33 @@ func (e *Engine) prepareDevice() error {
 
 // device says what there is to load a model into. Engine thread only.
 func (e *Engine) device() device {
+	return device{gpu: mlx.DefaultStream().Device().GPU, available: e.available()}
+}
+
+// measure returns the bytes that may still be taken: of what Options allow, or
+// else of what the device has. What MLX keeps for reuse counts as free. Engine
+// thread only.
+func (e *Engine) measure() int64 {
 	dev := mlx.DefaultStream().Device()
-	d := device{gpu: dev.GPU, available: dev.Memory}
-	if !dev.GPU || dev.Memory == 0 {
-		d.available = hostMemory()
-	} else {
-		d.available -= mlx.ActiveMemory()
+	switch {
+	case e.opts.MemoryBytes > 0:
+		return e.opts.MemoryBytes - mlx.ActiveMemory()
+	case dev.GPU && dev.Memory > 0:
+		return dev.Memory - mlx.ActiveMemory()
 	}
-	if e.opts.MemoryBytes > 0 {
-		d.available = e.opts.MemoryBytes - mlx.ActiveMemory()
-	}
-	return d
+	return min(hostMemory(), math.MaxInt64/2) + mlx.CacheMemory() // it may be unknown, which is MaxInt64
 }
 
 // openMLX loads a model's weights. It is the production Engine.open.
 func (e *Engine) openMLX(ctx context.Context, folder string, info job.Model,
 	report func(job.Progress)) (Backend, error) {
+	e.mu.Lock()
+	m := e.entries[info.ID]
+	e.mu.Unlock()
 	var d device
 	err := e.thread.do(control, func() error {
 		d = e.device()
+		d.available = e.obtainable(m)
 		return nil
 	})
 	if err != nil {
@@ -61,17 +70,22 @@ func (e *Engine) openMLX(ctx context.Context, folder string, info job.Model,
 		return nil, err
 	}
 	defer p.close()
-	if p.needed > d.available {
-		return nil, &job.LoadError{Model: info.ID, NeededBytes: p.needed, AvailableBytes: d.available,
-			Cause: fmt.Sprintf("needs %s of memory, %s are free", bytesText(p.needed), bytesText(d.available))}
-	}
 	l := &loading{plan: p, thread: e.thread, report: report}
+	if err := e.thread.do(control, func() error { return e.admitLoad(l, m) }); err != nil {
+		return nil, err
+	}
+	defer func() {
+		_ = e.thread.do(control, func() error {
+			delete(e.loads, l)
+			return nil
+		})
+	}()
 	if err := l.run(ctx); err != nil {
 		return nil, err
 	}
 	var b Backend
 	err = e.thread.do(control, func() error {
-		b = newMLXBackend(p.model, p.slots, Limits{
+		b = newMLXBackend(p, Limits{
 			ContextLength: info.ContextLength, Vocab: info.Vocab, StopIDs: info.StopIDs,
 		})
 		if d.gpu {

@@ -52,7 +52,13 @@ type Engine struct {
 	// open brings a model's weights to the device. Tests put a scripted one here.
 	open func(ctx context.Context, folder string, m job.Model, report func(job.Progress)) (Backend, error)
 
+	// available measures the bytes that the device has left. Tests put their own.
+	available   func() int64
 	prefixBytes int64 // constant after New
+
+	// The engine thread's own.
+	loads map[*loading]struct{} // that were admitted
+	clock int64                 // orders uses of models
 
 	ctx    context.Context // of loads
 	cancel context.CancelCauseFunc
@@ -92,7 +98,9 @@ func newEngine(o Options) *Engine {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Engine{opts: o, thread: newThread(), entries: make(map[string]*entry)}
+	e := &Engine{opts: o, thread: newThread(), entries: make(map[string]*entry),
+		loads: make(map[*loading]struct{})}
+	e.available = e.measure
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
 	go e.thread.run(e.step, e.last)
 	return e
@@ -170,6 +178,7 @@ func (e *Engine) Start(req job.Request) (*Generation, error) {
 	}
 	if m.ready {
 		g.phase = prefilling
+		defer e.thread.post(control, func() { e.screen(g) })
 	} else {
 		g.times.loading = g.times.submitted
 		g.load = e.join(m)

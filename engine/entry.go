@@ -25,6 +25,13 @@ type entry struct {
 	backend  Backend
 	prefixes prefixes
 	pace     pace
+	used     int64 // Engine.clock at the last load or turn
+}
+
+// touch notes a use of m. Engine thread only.
+func (e *Engine) touch(m *entry) {
+	e.clock++
+	m.used = e.clock
 }
 
 // load is one load under way, shared by all who wait for it. Engine.mu guards
@@ -170,6 +177,7 @@ func (e *Engine) loaded(ctx context.Context, m *entry, l *load, b Backend, err e
 		}
 		if err == nil {
 			m.backend, m.ready = b, true
+			e.touch(m)
 			m.prefixes.most, m.prefixes.mostBytes = e.opts.PrefixCaches, e.prefixBytes
 		}
 		if m.load == l {

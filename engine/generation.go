@@ -29,19 +29,22 @@ type Generation struct {
 	engine    *Engine
 
 	// The engine thread's own.
-	entry   *entry
-	load    *load // the load that it waited for
-	phase   phase
-	seq     Sequence
-	tokens  []int32 // the prompt, then what was generated; never reallocated
-	fed     int     // prompt tokens handed to the sequence, cached ones included
-	cached  int
-	limit   int // tokens to generate at most
-	count   int // tokens read
-	flight  int // tokens in flight
-	stops   []int32
-	started bool
-	times   times
+	entry  *entry
+	load   *load // the load that it waited for
+	phase  phase
+	seq    Sequence
+	tokens []int32 // the prompt, then what was generated; never reallocated
+	fed    int     // prompt tokens handed to the sequence, cached ones included
+	cached int
+	forked bool // seq is a fork of a kept one
+	limit  int  // tokens to generate at most
+	// promised is the memory of the whole turn, 0 before it was admitted.
+	promised int64
+	count    int // tokens read
+	flight   int // tokens in flight
+	stops    []int32
+	started  bool
+	times    times
 
 	mu       sync.Mutex // guards what follows
 	finished bool

@@ -27,6 +27,7 @@ type loading struct {
 	thread *thread
 	report func(job.Progress)
 
+	taken atomic.Int64 // bytes allocated so far
 	next  atomic.Int64 // index of the next slot to take
 	mu    sync.Mutex
 	read  int64
@@ -89,7 +90,7 @@ func (l *loading) work(ctx context.Context) error {
 			}
 			var err error
 			if staging, err = mlx.NewBuffer(int(need)); err != nil {
-				return err
+				return fmt.Errorf("%s: %w", sl.Name(), err)
 			}
 		}
 		if err := l.fill(sl, staging); err != nil {
@@ -106,6 +107,7 @@ func (l *loading) fill(sl *nn.Slot, staging *mlx.Buffer) error {
 		return fmt.Errorf("%s: %w", sl.Name(), err)
 	}
 	defer buf.Free() // nothing once it was handed over
+	l.taken.Add(l.slotBytes(sl))
 	read, err := l.convert(sl, buf.Bytes(), staging)
 	if err != nil {
 		return err

@@ -43,7 +43,8 @@ func (e *Engine) step() bool {
 // stepError makes what went wrong in a step an error of the seam.
 func stepError(err error) error {
 	var known *job.EngineError
-	if errors.As(err, &known) {
+	var refused *job.MemoryError
+	if errors.As(err, &known) || errors.As(err, &refused) {
 		return err
 	}
 	return &job.EngineError{Cause: err.Error()}

@@ -6,27 +6,28 @@ import (
 	"harmonyd/engine/job"
 	"harmonyd/engine/kv"
 	"harmonyd/engine/mlx"
-	"harmonyd/engine/models"
-	"harmonyd/engine/nn"
 	"harmonyd/engine/sample"
 )
 
 // mlxBackend is a model with its weights on the device.
 type mlxBackend struct {
-	model  models.Model
-	slots  []nn.Slot
+	*plan
 	limits Limits
 	// scratch makes the nodes of every step; there is one, since one thread
 	// builds one step at a time.
 	scratch *mlx.Scope
 }
 
-// newMLXBackend takes over slots, whose arrays are set.
-func newMLXBackend(m models.Model, slots []nn.Slot, limits Limits) *mlxBackend {
-	return &mlxBackend{m, slots, limits, mlx.NewScope(mlx.Stream{})}
+// newMLXBackend takes over a plan whose slots' arrays are set.
+func newMLXBackend(p *plan, limits Limits) *mlxBackend {
+	return &mlxBackend{p, limits, mlx.NewScope(mlx.Stream{})}
 }
 
 func (b *mlxBackend) Limits() Limits { return b.limits }
+
+func (b *mlxBackend) Bytes() int64 { return b.bytes }
+
+func (b *mlxBackend) Cost(tokens int) int64 { return b.cost(tokens) }
 
 func (b *mlxBackend) EndTurn() { mlx.ClearCache() }
 
@@ -63,6 +64,8 @@ type mlxSequence struct {
 }
 
 func (q *mlxSequence) Len() int { return q.cache.Len() }
+
+func (q *mlxSequence) Bound(tokens int) { q.cache.Bound(tokens) }
 
 func (q *mlxSequence) SetSampling(p job.Sampling) error {
 	m, err := sample.New(sample.Params{

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"harmonyd/engine/kv"
 	"harmonyd/engine/mlx"
 	"harmonyd/engine/models"
 	"harmonyd/engine/nn"
@@ -31,6 +32,8 @@ type plan struct {
 	dtype  mlx.Dtype
 	bytes  int64 // of the weights on the device
 	needed int64 // with the cache and the scratch of a first request
+
+	perToken, scratch int64 // of the cache, and of a step
 }
 
 // device is where a model will run.
@@ -115,9 +118,15 @@ func (p *plan) bind(c nn.Checkpoint, dtype mlx.Dtype) (err error) {
 	}
 	// A chunk has a handful of activations alive at a time; the scores exist for
 	// one position.
-	scratch := 4*firstChunk*int64(sizes.Widest)*width + 2*int64(sizes.Vocab)*4
-	p.needed = p.bytes + tokens*int64(sizes.CachePerToken)*width + scratch
+	p.scratch = 4*firstChunk*int64(sizes.Widest)*width + 2*int64(sizes.Vocab)*4
+	p.perToken = int64(sizes.CachePerToken) * width
+	p.needed = p.bytes + p.cost(int(tokens))
 	return nil
+}
+
+// cost is the memory of a sequence of so many tokens and of its steps.
+func (p *plan) cost(tokens int) int64 {
+	return int64(kv.Capacity(tokens))*p.perToken + p.scratch
 }
 
 // unpackable reports whether every quantized weight can be unpacked here.

@@ -47,29 +47,21 @@ func (p *pace) took(n int, d time.Duration) {
 	p.size = min(max(next/minChunk*minChunk, minChunk), maxChunk)
 }
 
-// begin finds g's prompt in the prefix cache and makes its sequence ready.
+// begin has g admitted, which finds its prompt in the prefix cache, and makes its
+// sequence ready.
 func (e *Engine) begin(g *Generation) error {
 	g.started = true
 	g.times.began = time.Now()
-	b, prompt := g.entry.backend, g.req.Prompt
-	lim := b.Limits()
-	g.limit = lim.ContextLength - len(prompt)
-	if n := g.req.MaxTokens; n > 0 {
-		g.limit = min(g.limit, n)
+	e.touch(g.entry)
+	if err := e.admit(g); err != nil {
+		return err
 	}
+	prompt := g.req.Prompt
 	g.stops = append(g.stops, g.req.StopIDs...)
 	if !g.req.IgnoreEOS {
-		g.stops = append(g.stops, lim.StopIDs...)
+		g.stops = append(g.stops, g.entry.backend.Limits().StopIDs...)
 	}
 	g.tokens = append(make([]int32, 0, len(prompt)+g.limit), prompt...)
-
-	var err error
-	if g.seq, g.cached = g.entry.prefixes.take(prompt); g.seq == nil {
-		if g.seq, err = b.NewSequence(); err != nil {
-			return fmt.Errorf("new sequence: %w", err)
-		}
-	}
-	g.fed = g.cached
 	if err := g.seq.SetSampling(g.req.Sampling); err != nil {
 		return fmt.Errorf("sampling: %w", err)
 	}

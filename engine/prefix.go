@@ -19,8 +19,8 @@ type prefix struct {
 // take returns a sequence with the longest beginning of prompt that is kept, and
 // its length; nil where there is none. At least one token of the prompt is left
 // to compute, since its scores are wanted. A sequence that goes on is handed out
-// itself; one that would lose more than it saves is forked and stays.
-func (p *prefixes) take(prompt []int32) (Sequence, int) {
+// itself; one that would lose more than it saves stays, and forked is set.
+func (p *prefixes) take(prompt []int32) (seq Sequence, n int, forked bool) {
 	best, shared := -1, 0
 	for i := range p.kept {
 		if n := commonPrefix(p.kept[i].tokens, prompt[:len(prompt)-1]); n > 0 && n >= shared {
@@ -28,19 +28,19 @@ func (p *prefixes) take(prompt []int32) (Sequence, int) {
 		}
 	}
 	if best < 0 {
-		return nil, 0
+		return nil, 0, false
 	}
 	f := p.kept[best]
 	p.kept = slices.Delete(p.kept, best, best+1)
 	lost := len(f.tokens) - shared
 	if lost <= shared && f.seq.SetBack(lost) {
-		return f.seq, shared
+		return f.seq, shared, false
 	}
 	p.kept = append(p.kept, f) // used just now
 	if fork := f.seq.Fork(shared); fork != nil {
-		return fork, shared
+		return fork, shared, true
 	}
-	return nil, 0
+	return nil, 0, false
 }
 
 // put takes over seq, which holds tokens. It drops what is a beginning of it and
@@ -55,9 +55,18 @@ func (p *prefixes) put(seq Sequence, tokens []int32) {
 	})
 	p.kept = append(p.kept, prefix{seq, slices.Clone(tokens)})
 	for len(p.kept) > p.most || len(p.kept) > 1 && p.bytes() > p.mostBytes {
-		p.kept[0].seq.Close()
-		p.kept = slices.Delete(p.kept, 0, 1)
+		p.dropOldest()
 	}
+}
+
+// dropOldest frees one sequence and reports whether there was any.
+func (p *prefixes) dropOldest() bool {
+	if len(p.kept) == 0 {
+		return false
+	}
+	p.kept[0].seq.Close()
+	p.kept = slices.Delete(p.kept, 0, 1)
+	return true
 }
 
 func (p *prefixes) bytes() (n int64) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -59,6 +60,7 @@ func newBench(t *testing.T, o Options) *bench {
 	require.NoError(t, enginetest.Checkpoint{Context: 512}.Write(filepath.Join(o.Root, "tiny")))
 	b := &bench{Engine: newEngine(o), backend: &enginetest.Backend{Vocab: 96, Context: 512}}
 	b.prefixBytes = 1 << 30
+	b.available = func() int64 { return math.MaxInt64 / 2 }
 	b.backend.Before = b.before
 	b.open = func(context.Context, string, job.Model, func(job.Progress)) (Backend, error) {
 		return scripted{b.backend}, nil

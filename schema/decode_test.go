@@ -242,6 +242,7 @@ func TestErrorTable(t *testing.T) {
 	require.Equal(t, KindInternal, Errorf("no such kind", "x").Data.Kind)
 	for _, e := range []*Error{
 		Overloaded(5, "x"), ModelNotFound("m", []string{"a"}), ModelLoadFailed("m", "c", 2, 1), ContextOverflowed(2, 1),
+		OutOfMemory(5, 4, 3, 2, true),
 		EngineFailed("c", &Partial{}), Unsupported("f", "x"), ToolSchemaInvalid(FieldError{Tool: "t", InstancePath: "/a", Message: "m"}), InvalidParam("/a", "m"),
 	} {
 		out, err := Encode(e)

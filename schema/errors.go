@@ -30,6 +30,7 @@ const (
 	KindToolSchema      Kind = "tool_schema_invalid"
 	KindEngine          Kind = "engine_error"
 	KindUnsupported     Kind = "unsupported"
+	KindOutOfMemory     Kind = "out_of_memory"
 )
 
 // ErrorCode is one row of the table of errors.
@@ -68,6 +69,7 @@ var ErrorCodes = []ErrorCode{
 	{KindToolSchema, -31007, false, "a tool's schema is no usable JSON Schema; data.errors names the places"},
 	{KindEngine, -31008, true, "the engine failed while it ran; data.partial holds what was generated"},
 	{KindUnsupported, -31009, false, "this model or server lacks data.feature"},
+	{KindOutOfMemory, -31010, false, "prompt and answer need more memory than is free; data.fittingTokens of them fit"},
 }
 
 // Error is an error as it is answered on the wire. It is an error of Go too:
@@ -102,6 +104,8 @@ type ErrorData struct {
 	NeededBytes int64 `json:"neededBytes,omitempty"`
 	// AvailableBytes is the memory that there was.
 	AvailableBytes int64 `json:"availableBytes,omitempty"`
+	// FittingTokens is the most tokens of prompt and answer that fit into it.
+	FittingTokens int `json:"fittingTokens,omitempty"`
 	// PromptTokens is the length of the prompt.
 	PromptTokens int `json:"promptTokens,omitempty"`
 	// ContextLength is the number of tokens that the model holds.
@@ -206,6 +210,17 @@ func ModelLoadFailed(model, cause string, neededBytes, availableBytes int64) *Er
 func ContextOverflowed(promptTokens, contextLength int) *Error {
 	e := Errorf(KindContextOverflow, "the prompt is %d tokens long and the model holds %d", promptTokens, contextLength)
 	e.Data.PromptTokens, e.Data.ContextLength = promptTokens, contextLength
+	return e
+}
+
+// OutOfMemory returns an error for a turn whose prompt and answer, of so many
+// tokens together, need more memory than is free. Retryable says that others hold
+// memory which they will give back.
+func OutOfMemory(tokens, fittingTokens int, neededBytes, availableBytes int64, retryable bool) *Error {
+	e := Errorf(KindOutOfMemory, "prompt and answer of %d tokens need %d bytes of memory and %d are free, "+
+		"enough for %d tokens", tokens, neededBytes, availableBytes, fittingTokens)
+	e.Data.NeededBytes, e.Data.AvailableBytes = neededBytes, availableBytes
+	e.Data.FittingTokens, e.Data.Retryable = fittingTokens, retryable
 	return e
 }
 

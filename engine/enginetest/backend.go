@@ -14,6 +14,7 @@ import (
 type Backend struct {
 	Vocab, Context int
 	EOS            []int32
+	Weights        int64 // bytes
 	// Before, where set, is called with the name of each step before it runs.
 	// What it returns is the step's error; it may block or panic.
 	Before func(step string) error
@@ -22,7 +23,12 @@ type Backend struct {
 	// EndTurn.
 	Sequences, Closed, Turns int
 	Released                 bool
+
+	tokens int // in all open sequences
 }
+
+// TokenBytes is the memory of one token of a sequence.
+const TokenBytes = 8
 
 // NewSequence returns an empty sequence.
 func (b *Backend) NewSequence() (*Sequence, error) {
@@ -30,16 +36,23 @@ func (b *Backend) NewSequence() (*Sequence, error) {
 		return nil, err
 	}
 	b.Sequences++
-	return &Sequence{b: b, sums: make([]uint64, 1, b.Context+1)}, nil
+	return &Sequence{b: b, sums: make([]uint64, 1, b.Context+1), bound: b.Context}, nil
 }
 
 // EndTurn counts.
 func (b *Backend) EndTurn() { b.Turns++ }
 
-// Memory is 1 for each open sequence.
+// Memory is that of the weights and of the tokens in open sequences.
 func (b *Backend) Memory() (active, peak int64) {
-	return int64(b.Sequences - b.Closed), int64(b.Sequences)
+	active = b.Weights + TokenBytes*int64(b.tokens)
+	return active, active
 }
+
+// Bytes is the memory of the weights.
+func (b *Backend) Bytes() int64 { return b.Weights }
+
+// Cost is the memory of a sequence.
+func (b *Backend) Cost(tokens int) int64 { return TokenBytes * int64(tokens) }
 
 // Close marks the backend released.
 func (b *Backend) Close() { b.Released = true }
@@ -55,6 +68,7 @@ func (b *Backend) before(step string) error {
 type Sequence struct {
 	b        *Backend
 	sums     []uint64 // sums[n] is of the first n tokens
+	bound    int
 	sampling job.Sampling
 	flight   [8]int32 // ring of choices
 	chosen   int
@@ -64,6 +78,9 @@ type Sequence struct {
 
 // Len is the number of tokens in the cache.
 func (q *Sequence) Len() int { return len(q.sums) - 1 }
+
+// Bound makes more tokens an error.
+func (q *Sequence) Bound(tokens int) { q.bound = tokens }
 
 // SetSampling stores what choices depend on.
 func (q *Sequence) SetSampling(s job.Sampling) error {
@@ -146,6 +163,7 @@ func (q *Sequence) SetBack(n int) bool {
 	}
 	q.chosen, q.read = 0, 0
 	q.sums = q.sums[:len(q.sums)-n]
+	q.b.tokens -= n
 	return true
 }
 
@@ -155,11 +173,12 @@ func (q *Sequence) Fork(n int) *Sequence {
 		return nil
 	}
 	q.b.Sequences++
-	return &Sequence{b: q.b, sums: append(make([]uint64, 0, q.b.Context+1), q.sums[:n+1]...)}
+	q.b.tokens += n
+	return &Sequence{b: q.b, sums: append(make([]uint64, 0, q.b.Context+1), q.sums[:n+1]...), bound: q.b.Context}
 }
 
-// Bytes is 8 for each token.
-func (q *Sequence) Bytes() int64 { return 8 * int64(q.Len()) }
+// Bytes is TokenBytes for each token.
+func (q *Sequence) Bytes() int64 { return TokenBytes * int64(q.Len()) }
 
 // Close panics when it is called twice.
 func (q *Sequence) Close() {
@@ -168,6 +187,7 @@ func (q *Sequence) Close() {
 	}
 	q.closed = true
 	q.b.Closed++
+	q.b.tokens -= q.Len()
 }
 
 func (q *Sequence) feed(tokens ...int32) error {
@@ -175,9 +195,10 @@ func (q *Sequence) feed(tokens ...int32) error {
 		return errors.New("the sequence is closed")
 	}
 	for _, id := range tokens {
-		if q.Len() == q.b.Context {
-			return fmt.Errorf("more than %d tokens", q.b.Context)
+		if q.Len() == q.bound {
+			return fmt.Errorf("more than %d tokens", q.bound)
 		}
+		q.b.tokens++
 		q.sums = append(q.sums, splitmix(q.sums[q.Len()]^uint64(id+1)))
 	}
 	return nil

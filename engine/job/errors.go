@@ -53,6 +53,23 @@ func (e *ContextOverflowError) Error() string {
 	return fmt.Sprintf("prompt: %d tokens do not fit into the model's context of %d", e.PromptTokens, e.ContextLength)
 }
 
+// MemoryError reports a turn that was refused because the memory of its prompt
+// and of all the tokens that it may generate is not there.
+type MemoryError struct {
+	// Tokens is the length of prompt and answer together, FittingTokens the most
+	// that there is memory for.
+	Tokens, FittingTokens int
+	// NeededBytes and AvailableBytes are of the cache and the scratch memory.
+	NeededBytes, AvailableBytes int64
+	// Retryable says that others hold memory which they will give back.
+	Retryable bool
+}
+
+func (e *MemoryError) Error() string {
+	return fmt.Sprintf("memory: prompt and answer of %d tokens need %d bytes, %d are free; %d tokens fit: "+
+		"shorten the prompt or lower maxTokens", e.Tokens, e.NeededBytes, e.AvailableBytes, e.FittingTokens)
+}
+
 // RequestError reports a field of a Request that is out of its range.
 type RequestError struct {
 	Field   string

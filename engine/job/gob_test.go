@@ -22,7 +22,7 @@ import (
 // TestEveryTypeIsInTheTable sees that none is left out.
 var types = []any{
 	Background, Request{}, Sampling{}, NoConstraint, Constraint{}, Queued, Event{}, StopEOS, Result{}, Usage{}, Stats{},
-	Unloaded, Model{}, Progress{}, Ending(""), &ModelNotFoundError{}, &LoadError{}, &ContextOverflowError{}, &RequestError{},
+	Unloaded, Model{}, Progress{}, Ending(""), &ModelNotFoundError{}, &LoadError{}, &ContextOverflowError{}, &MemoryError{}, &RequestError{},
 	&UnsupportedError{}, &EngineError{},
 }
 

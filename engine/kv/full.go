@@ -22,6 +22,13 @@ func NewFull(layers int) *Full { return &Full{layers: make([]fullLayer, layers)}
 // Layer returns the part of layer i.
 func (c *Full) Layer(i int) Layer { return &c.layers[i] }
 
+// Bound takes effect when a layer grows next.
+func (c *Full) Bound(n int) {
+	for i := range c.layers {
+		c.layers[i].bound = n
+	}
+}
+
 // Len is the number of tokens that every layer holds: a step that failed half
 // way has appended to some layers only.
 func (c *Full) Len() int {
@@ -97,6 +104,7 @@ func (c *Full) Free() {
 type fullLayer struct {
 	keys, values     mlx.Var
 	offset, capacity int
+	bound            int // see Cache.Bound
 }
 
 func (l *fullLayer) Offset() int { return l.offset }
@@ -104,7 +112,7 @@ func (l *fullLayer) Offset() int { return l.offset }
 func (l *fullLayer) Append(s *mlx.Scope, k, v mlx.Array) (keys, values mlx.Array) {
 	end := l.offset + k.Dim(2)
 	if end > l.capacity {
-		capacity := grown(l.capacity, end)
+		capacity := grown(l.capacity, end, l.bound)
 		l.reserve(s, &l.keys, k, capacity)
 		l.reserve(s, &l.values, v, capacity)
 		l.capacity = capacity
@@ -123,17 +131,36 @@ func (l *fullLayer) write(s *mlx.Scope, buffer *mlx.Var, a mlx.Array) mlx.Array 
 	return all
 }
 
-// reserve makes buffer hold capacity tokens, shaped like a but for that.
+// reserve makes buffer hold capacity tokens, shaped like a but for that. It waits
+// for the copy, in a scope of its own: left to the step, the buffers of all layers
+// would be there three times at once, since a handle in the scope of the step
+// keeps MLX from writing in place.
 func (l *fullLayer) reserve(s *mlx.Scope, buffer *mlx.Var, a mlx.Array, capacity int) {
-	more := s.Zeros(a.Dtype(), a.Dim(0), a.Dim(1), capacity-l.capacity, a.Dim(3))
+	if s.Err() != nil {
+		return
+	}
+	own := mlx.NewScope(mlx.Stream{})
+	defer own.Close()
+	more := own.Zeros(a.Dtype(), a.Dim(0), a.Dim(1), capacity-l.capacity, a.Dim(3))
 	if l.capacity > 0 {
-		more = s.Concatenate(2, buffer.Array(), more)
+		more = own.Concatenate(2, buffer.Array(), more)
+		if err := own.Eval(more); err != nil {
+			s.Fail(err)
+			return
+		}
 	}
 	buffer.Set(more)
 }
 
 // grown returns the capacity that follows from one of old for need tokens.
-func grown(old, need int) int {
-	next := max(need, old+min(old/4, maxGrowth))
-	return (next + block - 1) / block * block
+func grown(old, need, bound int) int {
+	next := old + min(old/4, maxGrowth)
+	if bound > 0 {
+		next = min(next, bound)
+	}
+	return Capacity(max(need, next))
 }
+
+// Capacity is the number of tokens that a full cache bounded to n reserves room
+// for once it holds that many.
+func Capacity(n int) int { return (n + block - 1) / block * block }

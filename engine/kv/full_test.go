@@ -36,18 +36,19 @@ func onThread(t *testing.T, fn func(s *mlx.Scope) error) {
 }
 
 func TestCapacitiesAreWholeBlocks(t *testing.T) {
-	for _, c := range []struct{ old, need, want int }{
-		{0, 1, 256}, {0, 256, 256}, {0, 257, 512}, {256, 257, 512}, {1024, 1025, 1280},
-		{4096, 4097, 5120}, {16384, 16385, 20480}, {65536, 65537, 69632}, {256, 5000, 5120},
+	for _, c := range []struct{ old, need, bound, want int }{
+		{0, 1, 0, 256}, {0, 256, 0, 256}, {0, 257, 0, 512}, {256, 257, 0, 512}, {1024, 1025, 0, 1280},
+		{4096, 4097, 0, 5120}, {16384, 16385, 0, 20480}, {65536, 65537, 0, 69632}, {256, 5000, 0, 5120},
+		{4096, 4097, 4100, 4352}, {4096, 4097, 4353, 4608}, {4096, 4097, 9999, 5120}, {256, 300, 10, 512},
 	} {
-		require.Equal(t, c.want, grown(c.old, c.need), "from %d for %d", c.old, c.need)
+		require.Equal(t, c.want, grown(c.old, c.need, c.bound), "from %d for %d", c.old, c.need)
 	}
 	// Growing token by token copies little in all: each growth copies once.
 	copied, capacity := 0, 0
 	for n := 1; n <= 10_000; n++ {
 		if n > capacity {
 			copied += capacity
-			capacity = grown(capacity, n)
+			capacity = grown(capacity, n, 0)
 		}
 	}
 	require.Less(t, copied, 6*10_000)

@@ -17,6 +17,9 @@ type Cache interface {
 	Layer(i int) Layer
 	// Len is the number of tokens held, at most those appended.
 	Len() int
+	// Bound says that the cache will hold no more than n tokens, so that growing
+	// reserves none beyond them. More are no error. 0 stands for no bound.
+	Bound(n int)
 	// SetBack forgets the last n tokens and reports whether it could; where it
 	// could not, nothing has changed.
 	SetBack(n int) bool

@@ -208,8 +208,11 @@ func (g *generating) do(a *Agent, word string) error {
 			g.cancelled()
 		}
 	case "fail":
-		if schema.Kind(arg) == schema.KindContextOverflow {
+		switch schema.Kind(arg) {
+		case schema.KindContextOverflow:
 			return fmt.Errorf("generate: %w", schema.ContextOverflowed(2000, 1000))
+		case schema.KindOutOfMemory:
+			return fmt.Errorf("generate: %w", schema.OutOfMemory(5000, 3000, 50_000, 30_000, false))
 		}
 		return fmt.Errorf("generate: %w", schema.Errorf(schema.Kind(arg), "planted"))
 	case "partial":
