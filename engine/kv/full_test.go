@@ -29,8 +29,9 @@ func onThread(t *testing.T, fn func(s *mlx.Scope) error) {
 	go func() {
 		runtime.LockOSThread()
 		s := mlx.NewScope(mlx.Stream{})
-		defer s.Close()
-		result <- fn(s)
+		err := fn(s)
+		s.Close() // before the test can end, which counts what is alive
+		result <- err
 	}()
 	require.NoError(t, <-result)
 }
