@@ -78,4 +78,12 @@ func TestPulledModelsGenerate(t *testing.T) {
 	require.Regexp(t, `mlx-community/odd +unusable: config.json: model_type`, out)
 	out, _ = run("", "generate", "-m", "mlx-community/tiny", "--raw", "-n", "8", "t1 t2 t3")
 	require.Len(t, strings.Split(strings.TrimSpace(out), "t"), 9, "eight tokens: %q", out)
+
+	// And a packed copy of it.
+	out, _ = run("", "convert", "mlx-community/tiny", "--bits", "8", "--group-size", "32", "-o", "packed")
+	require.Contains(t, out, "Converted mlx-community/tiny to packed: ")
+	out, _ = run("", "models")
+	require.Regexp(t, `packed +llama +affine 8-bit, groups of 32 +4096`, out)
+	out, _ = run("", "generate", "-m", "packed", "--raw", "-n", "8", "t1 t2 t3")
+	require.Len(t, strings.Split(strings.TrimSpace(out), "t"), 9, "eight tokens: %q", out)
 }

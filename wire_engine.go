@@ -107,6 +107,17 @@ func (m models) Pull(ctx context.Context, p terminal.Pull) (terminal.Pulled, err
 	return terminal.Pulled{Model: modelRow(got.Model), Commit: got.Commit, Before: got.Before}, nil
 }
 
+func (m models) Convert(ctx context.Context, v terminal.Conversion, progress func(done, total int64)) (terminal.Converted, error) {
+	got, err := engine.Convert(ctx, m.Hub, v.Model, v.ID, engine.Conversion{
+		Quantize: v.Quantize, Bits: v.Bits, GroupSize: v.GroupSize, Mode: v.Mode, Recipe: v.Recipe,
+		Dequantize: v.Dequantize, Dtype: v.Dtype,
+	}, progress)
+	if err != nil {
+		return terminal.Converted{}, err
+	}
+	return terminal.Converted{Model: modelRow(got.Model), Parameters: got.Parameters}, nil
+}
+
 // examine asks the engine what it runs on.
 func examine(ctx context.Context, o terminal.Options) []terminal.Finding {
 	var rows []terminal.Finding

@@ -75,15 +75,7 @@ func (p *plan) fit(d device) error {
 	if err != nil {
 		return err
 	}
-	c := nn.Checkpoint{Tensors: tensors, Ignore: p.model.Ignores}
-	if q := p.config.Quantization; q != nil {
-		c.Packing = func(path string) (nn.Packing, bool, bool) {
-			params, packed, explicit := q.For(path)
-			mode, err := mlx.ParseMode(params.Mode)
-			return nn.Packing{GroupSize: params.GroupSize, Bits: params.Bits, Mode: mode},
-				packed && err == nil, explicit
-		}
-	}
+	c := nn.Checkpoint{Tensors: tensors, Ignore: p.model.Ignores, Packing: packingOf(p.config.Quantization)}
 	if !d.gpu && p.unpackable() {
 		c.Unpack = true
 		if err := p.bind(c, mlx.Float32); err != nil {
@@ -99,6 +91,18 @@ func (p *plan) fit(d device) error {
 		return err
 	}
 	return p.bind(c, dtype)
+}
+
+// packingOf translates config.json's quantization for nn.
+func packingOf(q *weights.Quantization) func(path string) (nn.Packing, bool, bool) {
+	if q == nil {
+		return nil
+	}
+	return func(path string) (nn.Packing, bool, bool) {
+		params, packed, explicit := q.For(path)
+		mode, err := mlx.ParseMode(params.Mode)
+		return nn.Packing{GroupSize: params.GroupSize, Bits: params.Bits, Mode: mode}, packed && err == nil, explicit
+	}
 }
 
 func (p *plan) bind(c nn.Checkpoint, dtype mlx.Dtype) (err error) {

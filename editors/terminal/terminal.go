@@ -1,5 +1,5 @@
 // Package terminal holds the commands that a person types: generate, models,
-// import, pull, remove, doctor, schema and version. It builds the command tree and its
+// import, pull, convert, remove, doctor, schema and version. It builds the command tree and its
 // help, shows progress, and prints for people. It must never run a model itself or end the
 // process: what a command needs is handed in as Commands, and what went wrong
 // comes back as an error that carries its exit code.
@@ -128,6 +128,8 @@ type Models interface {
 	Import(ctx context.Context, file, id string, progress func(done, total int64, what string)) (string, error)
 	// Pull fetches a model from a hub.
 	Pull(ctx context.Context, p Pull) (Pulled, error)
+	// Convert writes a model as another one.
+	Convert(ctx context.Context, v Conversion, progress func(done, total int64)) (Converted, error)
 	// Remove deletes an installed model.
 	Remove(id string) error
 }
@@ -212,7 +214,7 @@ Protocol or one message a line. The other commands are for a person.`,
 	own.IntVar(&s.ClientProcessID, "clientProcessId", 0, "end when the process with this `pid` ends")
 	own.IntVar(&s.WriteStallSeconds, "write-stall", 0, "give up on a client that has not read for this many `seconds`; 0 never does")
 
-	root.AddCommand(generateCommand(c, &o), modelsCommand(c, &o), importCommand(c, &o), pullCommand(c, &o), removeCommand(c, &o),
+	root.AddCommand(generateCommand(c, &o), modelsCommand(c, &o), importCommand(c, &o), pullCommand(c, &o), convertCommand(c, &o), removeCommand(c, &o),
 		doctorCommand(c, &o), schemaCommand(c), versionCommand(c))
 	return root
 }

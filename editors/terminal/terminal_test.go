@@ -53,6 +53,7 @@ type hub struct {
 	removed  string
 	pulled   Pull
 	got      Pulled
+	asked    Conversion
 	during   func(context.Context) error
 	err      error
 }
@@ -74,6 +75,12 @@ func (h *hub) Pull(_ context.Context, p Pull) (Pulled, error) {
 	p.Progress("model.safetensors", 1_000_000, 2_000_000)
 	p.Progress("", 1_000_000, 2_000_000)
 	return h.got, h.err
+}
+
+func (h *hub) Convert(_ context.Context, v Conversion, progress func(done, total int64)) (Converted, error) {
+	h.asked = v
+	progress(1, 2)
+	return Converted{Model{ID: "m-4bit", SizeBytes: 2_000_000}, 4_000_000}, h.err
 }
 
 func (h *hub) Remove(id string) error {
@@ -229,6 +236,34 @@ func TestPull(t *testing.T) {
 	require.Empty(t, r.out)
 }
 
+func TestConvert(t *testing.T) {
+	h := &hub{}
+	c := Commands{Models: func(Options) (Models, error) { return h, nil }}
+	for want, args := range map[Conversion][]string{
+		{Quantize: true}: nil,
+		{Quantize: true, Bits: 8, GroupSize: 32, ID: "x"}: {"-b", "8", "-g", "32", "-o", "x"},
+		{Quantize: true, Mode: "mxfp4", Dtype: "float16"}: {"--mode", "mxfp4", "--dtype", "float16"},
+		{Quantize: true, Recipe: "mixed_2_6"}:             {"--recipe", "mixed_2_6"},
+		{Dtype: "bfloat16"}:                               {"--dtype", "bfloat16"},
+		{Dequantize: true}:                                {"-d"},
+		{Dequantize: true, Dtype: "float32"}:              {"--dequantize", "--dtype", "float32"},
+	} {
+		r := run(t, c, append([]string{"convert", "m"}, args...)...)
+		require.NoError(t, r.failure)
+		want.Model = "m"
+		require.Equal(t, want, h.asked)
+		require.Equal(t, "Converted m to m-4bit: 2.0 MB, 4.00 bits per weight. Try it: harmonyd generate -m m-4bit \"Hello\"\n", r.out)
+	}
+	require.Equal(t, ExitUsage, run(t, c, "convert").code)
+	r := run(t, c, "convert", "m", "-d", "--bits", "4")
+	require.Equal(t, ExitUsage, r.code)
+	require.ErrorContains(t, r.failure, "--dequantize goes without --bits")
+	h.err = errors.New("no room")
+	r = run(t, c, "convert", "m")
+	require.ErrorIs(t, r.failure, h.err)
+	require.Empty(t, r.out)
+}
+
 func TestRemove(t *testing.T) {
 	h := &hub{}
 	c := Commands{Models: func(Options) (Models, error) { return h, nil }}
@@ -353,7 +388,7 @@ func TestHelpTeaches(t *testing.T) {
 	for _, want := range []string{"language model", "Examples:", "harmonyd generate", "doctor", "--clientProcessId"} {
 		require.Contains(t, r.out, want)
 	}
-	for _, command := range []string{"generate", "import", "pull", "remove", "schema"} {
+	for _, command := range []string{"generate", "import", "pull", "convert", "remove", "schema"} {
 		require.Contains(t, run(t, Commands{}, command, "--help").out, "Examples:")
 	}
 	require.Equal(t, "harmonyd 1.2.3\n", run(t, Commands{}, "version").out)

@@ -6,11 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"harmonyd/engine/weights"
 )
 
 const (
@@ -37,17 +38,6 @@ func (l *listing) bytes() (n int64) {
 		n += f.Size
 	}
 	return n
-}
-
-// wanted are the files that an MLX model consists of: mlx-lm's patterns without
-// *.py, since no code of a repository ever runs here.
-var wanted = []string{"*.json", "model*.safetensors", "tokenizer.model", "tiktoken.model", "*.tiktoken", "*.txt", "*.jsonl", "*.jinja"}
-
-func isWanted(name string) bool {
-	return slices.ContainsFunc(wanted, func(pattern string) bool {
-		ok, _ := path.Match(pattern, name) // the patterns are well formed
-		return ok
-	})
 }
 
 var (
@@ -83,7 +73,7 @@ func (r *Remote) list(ctx context.Context, repo, revision string) (*listing, err
 	l := &listing{Repo: repo, Commit: info.SHA}
 	var others []string
 	for _, s := range info.Siblings {
-		if strings.Contains(s.Name, "/") || strings.HasPrefix(s.Name, ".") || !isWanted(s.Name) {
+		if strings.Contains(s.Name, "/") || !weights.IsModelFile(s.Name) {
 			others = append(others, s.Name)
 			continue
 		}
@@ -169,7 +159,7 @@ func (r *Remote) head(ctx context.Context, l *listing, f *remoteFile) error {
 
 // check sees that the files make a model.
 func (l *listing) check(others []string) error {
-	config, weights := false, false
+	config, tensors := false, false
 	seen := make(map[string]string)
 	for _, f := range l.Files {
 		fold := strings.ToLower(f.Name) // as some file systems see it
@@ -178,9 +168,9 @@ func (l *listing) check(others []string) error {
 		}
 		seen[fold] = f.Name
 		config = config || f.Name == "config.json"
-		weights = weights || strings.HasSuffix(f.Name, ".safetensors")
+		tensors = tensors || strings.HasSuffix(f.Name, ".safetensors")
 	}
-	if config && weights {
+	if config && tensors {
 		return nil
 	}
 	for _, name := range others {

@@ -44,6 +44,9 @@ type Slot struct {
 	Packing Packing
 	// Values are set where the array is computed, not read.
 	Values []float32
+	// Matrix says that the array is the plain weight of a Linear or an Embedding,
+	// which may be quantized.
+	Matrix bool
 
 	set  func(mlx.Array)
 	turn func(*mlx.Scope) mlx.Array
@@ -198,6 +201,7 @@ func (m *matrix) bind(b *binder, path string) {
 // plain makes the slot of a plain weight keep a turned view as well, so that no
 // step has to make one.
 func (m *matrix) plain(sl *Slot) {
+	sl.Matrix = true
 	sl.turn = func(s *mlx.Scope) mlx.Array {
 		a := s.Transpose(m.weight.Array())
 		m.turned.Set(a)

@@ -118,6 +118,19 @@ func (c *Config) Natural(key string) (int64, bool, error) {
 	return 0, false, nil
 }
 
+// TorchDtype returns the type that the weights are said to have, such as
+// "bfloat16", where mlx-lm's convert looks for it: "" where neither torch_dtype
+// nor text_config's dtype is a text.
+func (c *Config) TorchDtype() string {
+	for _, text := range [][]byte{c.members["torch_dtype"], c.text["dtype"]} {
+		if len(text) > 0 && !isNull(text) {
+			name, _ := decodeString(text) // "" for what is no text
+			return name
+		}
+	}
+	return ""
+}
+
 // readObject reads a file that holds one JSON object.
 func readObject(folder Folder, name string) ([]byte, object, error) {
 	raw, err := readWhole(folder, name, maxConfigBytes)

@@ -163,7 +163,7 @@ func TestMalformedConfig(t *testing.T) {
 		`"quantization":{"group_size":48,"bits":4}`:                `quantization: group_size 48 is not one of [32 64 128] in mode affine`,
 		`"quantization":{"group_size":64,"bits":7}`:                `quantization: bits 7 is not one of [2 3 4 5 6 8] in mode affine`,
 		`"quantization":{"group_size":64,"bits":4,"mode":"mxfp4"}`: `quantization: group_size 64 is not one of [32] in mode mxfp4`,
-		`"quantization":{"group_size":32,"bits":4,"mode":"%s"}`:    `quantization: unknown mode "%s"`,
+		`"quantization":{"group_size":32,"bits":4,"mode":"%s"}`:    `quantization: unknown mode "%s" (affine, mxfp4, mxfp8, nvfp4)`,
 		`"quantization":{"group_size":32,"bits":4,"mode":4}`:       `quantization: mode is not a string`,
 		`"quantization":{"group_size":32,"bits":4,"p":{"bits":4}}`: `quantization["p"]: group_size is missing`,
 		`"quantization":{"group_size":32,"bits":4,"p":8}`:          `quantization["p"]: byte 0: found '8', want '{'`,

@@ -1,8 +1,11 @@
 package weights
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 )
 
 // A QuantParams says how one matrix is packed, in MLX's terms: elements of
@@ -107,15 +110,13 @@ func decodeQuantParams(o object, mode string) (p QuantParams, err error) {
 			return p, fmt.Errorf("mode %w", err)
 		}
 	}
-	allowed, ok := quantModes[p.Mode]
-	if !ok {
-		return p, fmt.Errorf("unknown mode %s", quote(p.Mode))
+	if _, ok := quantModes[p.Mode]; !ok {
+		return p, p.Validate()
 	}
 	for _, m := range []struct {
-		key   string
-		into  *int
-		allow []int
-	}{{"group_size", &p.GroupSize, allowed.groups}, {"bits", &p.Bits, allowed.bits}} {
+		key  string
+		into *int
+	}{{"group_size", &p.GroupSize}, {"bits", &p.Bits}} {
 		text, ok := o[m.key]
 		if !ok {
 			return p, fmt.Errorf("%s is missing", m.key)
@@ -124,10 +125,33 @@ func decodeQuantParams(o object, mode string) (p QuantParams, err error) {
 		if err != nil {
 			return p, fmt.Errorf("%s %w", m.key, err)
 		}
-		if !slices.Contains(m.allow, int(n)) {
-			return p, fmt.Errorf("%s %d is not one of %v in mode %s", m.key, n, m.allow, p.Mode)
-		}
 		*m.into = int(n)
 	}
-	return p, nil
+	return p, p.Validate()
+}
+
+// Validate holds the parameters against the packings that exist.
+func (p QuantParams) Validate() error {
+	allowed, ok := quantModes[p.Mode]
+	switch {
+	case !ok:
+		return fmt.Errorf("unknown mode %s (%s)", quote(p.Mode), strings.Join(slices.Sorted(maps.Keys(quantModes)), ", "))
+	case !slices.Contains(allowed.groups, p.GroupSize):
+		return fmt.Errorf("group_size %d is not one of %v in mode %s", p.GroupSize, allowed.groups, p.Mode)
+	case !slices.Contains(allowed.bits, p.Bits):
+		return fmt.Errorf("bits %d is not one of %v in mode %s", p.Bits, allowed.bits, p.Mode)
+	}
+	return nil
+}
+
+// WithDefaults fills in what is 0 with what mlx-lm takes for the mode, affine
+// where that is empty, too.
+func (p QuantParams) WithDefaults() QuantParams {
+	p.Mode = cmp.Or(p.Mode, "affine")
+	if p.Mode == "affine" {
+		p.GroupSize, p.Bits = cmp.Or(p.GroupSize, 64), cmp.Or(p.Bits, 4)
+	} else if only, ok := quantModes[p.Mode]; ok {
+		p.GroupSize, p.Bits = cmp.Or(p.GroupSize, only.groups[0]), cmp.Or(p.Bits, only.bits[0])
+	}
+	return p
 }

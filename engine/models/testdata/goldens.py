@@ -3,12 +3,15 @@
 
     goldens.py tiny  FOLDERS OUT.json    every checkpoint under FOLDERS
     goldens.py large FOLDER  OUT.json    one real model, unpacked to float32
+    goldens.py convert FOLDERS OUT.json  what mlx-lm's convert makes of checkpoints
 
 The reference is mlx-lm 0.32.0 on mlx 0.32.2, the mlx-lm that runs on the MLX
 this program is built against. `go test ./engine -run Golden -goldens` writes
 the tiny checkpoints and the prompts and calls this script.
 """
 
+import hashlib
+import importlib
 import json
 import pathlib
 import shutil
@@ -19,7 +22,7 @@ import mlx.core as mx
 import mlx_lm
 import numpy as np
 from mlx_lm.models.cache import make_prompt_cache
-from mlx_lm.utils import load_model
+from mlx_lm.utils import load_model, save_config, save_model
 
 VERSIONS = {"mlx": "0.32.2", "mlx_lm": "0.32.0"}
 GREEDY = 64
@@ -117,16 +120,56 @@ def large(folder, prompts):
     return out
 
 
+def digest(value):
+    """Type, shape and a hash of the bytes."""
+    data = np.array(mx.contiguous(value).view(mx.uint8)).tobytes()
+    shape = " ".join(map(str, value.shape))
+    return f"{str(value.dtype).split('.')[-1]}[{shape}] {hashlib.sha256(data).hexdigest()[:12]}"
+
+
+def convert(folder, to, options):
+    """mlx-lm's convert without the tokenizer, which it only copies."""
+    pipeline = importlib.import_module("mlx_lm.convert")
+    def load(path, **_):
+        model, config = load_model(pathlib.Path(path), lazy=True)
+        return model, None, config
+
+    def save(path, _, model, __, config):
+        save_model(path, model)
+        save_config(config, path / "config.json")
+
+    pipeline.load, pipeline.save = load, save
+    pipeline.convert(str(folder), to, **options)
+    config = json.loads((to / "config.json").read_text())
+    index = json.loads((to / "model.safetensors.index.json").read_text())
+    weights = mx.load(str(to / "model.safetensors"))
+    return {
+        "tensors": {n: digest(weights[n]) for n in sorted(weights)},
+        "quantization": config.get("quantization"),
+        "quantization_config": config.get("quantization_config"),
+        "index": index["metadata"],
+    }
+
+
+def conversions(folders, target, options):
+    with tempfile.TemporaryDirectory() as to:
+        cases = {n: convert(folders / n, pathlib.Path(to) / n, o) for n, o in sorted(options.items())}
+    lines = [f"{json.dumps(n)}: {json.dumps(c, separators=(',', ':'))}" for n, c in cases.items()]
+    target.write_text(json.dumps({"versions": VERSIONS})[:-1] + ', "cases": {\n' + ",\n".join(lines) + "\n}}\n")
+
+
 def main():
     kind, folder, target = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     check_versions()
     mx.set_default_device(mx.cpu)
     prompts = json.loads(sys.stdin.read())
-    if kind == "tiny":
+    if kind == "convert":
+        return conversions(folder, target, prompts)
+    if kind != "large":
         cases = {f.name: tiny(f, prompts) for f in sorted(folder.iterdir()) if f.is_dir()}
     else:
         cases = {folder.name: large(folder, prompts)}
-    folders = {f.name: f for f in (folder.iterdir() if kind == "tiny" else [folder])}
+    folders = {f.name: f for f in (folder.iterdir() if kind != "large" else [folder])}
     types = {n: json.loads((folders[n] / "config.json").read_text())["model_type"] for n in cases}
     out = {"versions": VERSIONS, "types": types, "cases": cases}
     text = json.dumps(out, separators=(",", ":"))
