@@ -35,7 +35,8 @@ type Options struct {
 	// it pauses: by default 1024.
 	RingSize int
 	// PrefixCaches is how many conversations of a model are kept for their next
-	// turn: by default 4.
+	// turn: by default 4. A negative number keeps none, so that the same prompt
+	// costs the same every time.
 	PrefixCaches int
 	// MemoryBytes is what models and caches may use: by default what the device
 	// says is free when a model is loaded.
@@ -92,9 +93,10 @@ func newEngine(o Options) *Engine {
 	if o.RingSize <= 0 {
 		o.RingSize = 1024
 	}
-	if o.PrefixCaches <= 0 {
+	if o.PrefixCaches == 0 {
 		o.PrefixCaches = 4
 	}
+	o.PrefixCaches = max(o.PrefixCaches, 0)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -153,6 +155,25 @@ func (e *Engine) Models(ctx context.Context) ([]job.Model, error) {
 	return all, nil
 }
 
+// Packed is the Form of weights that are quantized as the checkpoint has them.
+const Packed = "packed"
+
+// Form says how the weights of a model lie in memory: Packed, or the name of
+// their type where none is quantized. It is empty while the model is not loaded.
+func (e *Engine) Form(model string) (form string, err error) {
+	m, _, err := e.find(model)
+	if err != nil {
+		return "", err
+	}
+	err = e.thread.do(control, func() error {
+		if b, ok := m.backend.(*mlxBackend); ok {
+			form = b.form()
+		}
+		return nil
+	})
+	return form, err
+}
+
 // Start queues a generation and returns at once. The model is loaded first where
 // it is not. What only the model can tell comes from Generation.Wait.
 func (e *Engine) Start(req job.Request) (*Generation, error) {
@@ -170,9 +191,6 @@ func (e *Engine) Start(req job.Request) (*Generation, error) {
 	g.stopAt.Store(-1)
 	g.times.submitted = time.Now()
 	g.ring = newRing(e.opts.RingSize, e.thread.nudge)
-	if req.Logprobs > 0 {
-		g.ring.withLogprobs()
-	}
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -204,8 +222,6 @@ func check(req job.Request, m job.Model) error {
 		return bad("prompt", "holds no tokens")
 	case req.MaxTokens < 0:
 		return bad("maxTokens", "got %d, want 0 or more", req.MaxTokens)
-	case req.Logprobs < 0 || req.Logprobs > job.MaxLogprobs:
-		return bad("logprobs", "got %d, want 0 to %d", req.Logprobs, job.MaxLogprobs)
 	case req.Priority > job.Interactive:
 		return bad("priority", "got %d, want 0 or 1", req.Priority)
 	case req.Constraint.Kind != job.NoConstraint:
@@ -213,7 +229,7 @@ func check(req job.Request, m job.Model) error {
 	case len(req.Prompt) >= m.ContextLength:
 		return &job.ContextOverflowError{PromptTokens: len(req.Prompt), ContextLength: m.ContextLength}
 	}
-	if err := req.Sampling.Validate(m.Vocab); err != nil {
+	if err := req.Sampling.Validate(); err != nil {
 		return bad("sampling", "%v", err)
 	}
 	for i, id := range req.Prompt {

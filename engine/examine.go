@@ -121,3 +121,7 @@ func examineModels(ctx context.Context, root string) []Finding {
 	}
 	return found
 }
+
+// FreeMemory is how many bytes this process may still take of the machine, the
+// largest number where that is not known.
+func FreeMemory() int64 { return hostMemory() }

@@ -342,6 +342,15 @@ func TestNextTurnComputesItsNewTokensOnly(t *testing.T) {
 	require.LessOrEqual(t, b.backend.Sequences-b.backend.Closed, 2)
 }
 
+func TestNothingIsKeptForTheNextTurn(t *testing.T) {
+	b := newBench(t, Options{PrefixCaches: -1})
+	want := generate(t, b.Engine, request(pseudoPrompt(40, 96), 10))
+	again := generate(t, b.Engine, request(pseudoPrompt(40, 96), 10))
+	require.Equal(t, want.ids, again.ids)
+	require.Zero(t, again.result.Usage.CachedTokens)
+	require.Equal(t, 2, b.backend.Closed, "sequences")
+}
+
 func TestDecodeAllocatesNothing(t *testing.T) {
 	b := newBench(t, Options{})
 	require.Zero(t, allocsPerToken(t, b.Engine, job.Sampling{}))

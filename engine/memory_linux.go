@@ -13,13 +13,11 @@ import (
 func hostMemory() int64 {
 	free := int64(math.MaxInt64)
 	info, _ := os.ReadFile("/proc/meminfo")
-	for line := range bytes.Lines(info) {
-		f := strings.Fields(string(line))
-		if len(f) == 3 && f[0] == "MemAvailable:" {
-			if kB, err := strconv.ParseInt(f[1], 10, 64); err == nil {
-				free = kB << 10
-			}
-		}
+	// Every turn asks, so the fifty other lines are not taken apart.
+	_, info, _ = bytes.Cut(info, []byte("MemAvailable:"))
+	info, _, _ = bytes.Cut(info, []byte("kB"))
+	if kB, err := strconv.ParseInt(string(bytes.TrimSpace(info)), 10, 64); err == nil {
+		free = kB << 10
 	}
 	for _, g := range []struct{ limit, used string }{
 		{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},

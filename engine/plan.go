@@ -149,6 +149,16 @@ func (p *plan) unpackable() bool {
 	return true
 }
 
+// form says how the weights will lie in memory, see Engine.Form.
+func (p *plan) form() string {
+	for i := range p.slots {
+		if p.slots[i].Leaf == "scales" {
+			return Packed
+		}
+	}
+	return p.dtype.String()
+}
+
 // target is the type that a slot's array has on the device.
 func (p *plan) target(sl *nn.Slot) mlx.Dtype {
 	switch {

@@ -276,3 +276,14 @@ func TestPanicOfATracedFunctionReachesTheCaller(t *testing.T) {
 	require.PanicsWithValue(t, "in the trace %n", func() { c.Call(s, nil, s.Ones(Float32, 1)) })
 	require.ErrorContains(t, s.Err(), "mlx: compiled_call [1]: ")
 }
+
+func TestBytesThatCrossAreCounted(t *testing.T) {
+	s := open(t)
+	before := Counts()
+	a := s.FromInt32s([]int32{1, 2, 3}, 3)
+	s.FromBytes([]byte{1, 2, 3, 4}, Uint16, 2)
+	s.Int32s(a, nil)
+	after := Counts()
+	require.Equal(t, uint64(16), after.BytesWritten-before.BytesWritten)
+	require.Equal(t, uint64(12), after.BytesRead-before.BytesRead)
+}

@@ -11,20 +11,22 @@ import (
 
 // Counters are totals since the start of the process.
 type Counters struct {
-	Ops       uint64 // operations handed to MLX
-	Calls     uint64 // crossings from Go to C
-	Reads     uint64 // blocking reads of array contents
-	BytesRead uint64 // bytes that the reads copied
+	Ops          uint64 // operations handed to MLX
+	Calls        uint64 // crossings from Go to C
+	Reads        uint64 // blocking reads of array contents
+	BytesRead    uint64 // bytes that the reads copied
+	BytesWritten uint64 // bytes that From functions copied into arrays
 }
 
 // Counts returns the counters. It may be called from any goroutine.
 func Counts() Counters {
 	c := &C.hm_counts
 	return Counters{
-		Ops:       atomic.LoadUint64((*uint64)(unsafe.Pointer(&c.ops))),
-		Calls:     atomic.LoadUint64((*uint64)(unsafe.Pointer(&c.calls))),
-		Reads:     atomic.LoadUint64((*uint64)(unsafe.Pointer(&c.reads))),
-		BytesRead: atomic.LoadUint64((*uint64)(unsafe.Pointer(&c.read_bytes))),
+		Ops:          atomic.LoadUint64((*uint64)(unsafe.Pointer(&c.ops))),
+		Calls:        atomic.LoadUint64((*uint64)(unsafe.Pointer(&c.calls))),
+		Reads:        atomic.LoadUint64((*uint64)(unsafe.Pointer(&c.reads))),
+		BytesRead:    atomic.LoadUint64((*uint64)(unsafe.Pointer(&c.read_bytes))),
+		BytesWritten: atomic.LoadUint64((*uint64)(unsafe.Pointer(&c.write_bytes))),
 	}
 }
 

@@ -373,6 +373,7 @@ hm_array hm_from_data(hm_scope *s, const void *p, size_t bytes, int dtype,
   const char *why = bytes_error(dtype, shape, bytes);
   HM_CHECK(!why, why);
   r_ = mlx_array_new_data(p, shape.v, shape.n, dtype);
+  HM_COUNT(write_bytes, bytes);
   HM_RETURN(0);
 }
 

@@ -50,6 +50,7 @@ typedef struct {
   uint64_t calls;       // crossings from Go
   uint64_t reads;       // blocking reads of array contents
   uint64_t read_bytes;  // bytes they copied
+  uint64_t write_bytes; // bytes copied into new arrays
   int64_t live;         // handles not yet freed
   int64_t buffer_bytes; // bytes of buffers that are not arrays yet
 } hm_counters;
@@ -205,8 +206,6 @@ hm_array hm_take(hm_scope *s, hm_array a, hm_array i, long long axis);
 hm_array hm_take_along_axis(hm_scope *s, hm_array a, hm_array i,
                             long long axis);
 hm_array hm_put_along_axis(hm_scope *s, hm_array a, hm_array i, hm_array v,
-                           long long axis);
-hm_array hm_add_along_axis(hm_scope *s, hm_array a, hm_array i, hm_array v,
                            long long axis);
 
 hm_array hm_full(hm_scope *s, double value, int dtype, hm_dims shape);

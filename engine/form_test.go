@@ -1,0 +1,53 @@
+package engine
+
+import (
+	"math"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"harmonyd/engine/enginetest"
+	"harmonyd/engine/hub"
+	"harmonyd/engine/weights"
+)
+
+func TestFormIsThatOfTheLoadedWeights(t *testing.T) {
+	root := t.TempDir()
+	folder := filepath.Join(root, "tiny")
+	require.NoError(t, enginetest.Checkpoint{Bits: 4, Group: 32}.Write(folder))
+	tight, err := newPlan(weights.Dir(folder), device{available: 1})
+	require.NoError(t, err)
+	tight.close()
+	for want, memory := range map[string]int64{"float32": 1 << 30, Packed: tight.needed} {
+		e := newTestEngine(t, Options{Root: root, MemoryBytes: memory})
+		form, err := e.Form("tiny")
+		require.NoError(t, err)
+		require.Empty(t, form)
+		require.NoError(t, e.Load(t.Context(), "tiny", nil))
+		form, err = e.Form("tiny")
+		require.NoError(t, err)
+		require.Equal(t, want, form)
+		_, err = e.Form("none")
+		require.Error(t, err)
+		require.NoError(t, e.Unload(t.Context(), "tiny")) // its memory counts for the next
+	}
+}
+
+// TestFloat32CopyIsTheSameModel requires of a copy, which other programs are given
+// to compute with the same numbers, the scores to the last bit.
+func TestFloat32CopyIsTheSameModel(t *testing.T) {
+	e, h := newTestEngine(t, Options{}), hub.New(t.TempDir())
+	prompt := pseudoPrompt(7, 96)
+	for name, c := range tinyCheckpoints {
+		c.Dtype = weights.BF16
+		folder := filepath.Join(t.TempDir(), name)
+		require.NoError(t, c.Write(folder))
+		_, err := Convert(t.Context(), h, folder, name, Conversion{Dequantize: c.Bits > 0, Dtype: "float32"}, nil)
+		require.NoError(t, err)
+		copied, err := h.Resolve(name)
+		require.NoError(t, err)
+		want := loadFolder(t, e, folder, math.MaxInt64).scores(t, prompt, 7)
+		require.Equal(t, want, loadFolder(t, e, copied, math.MaxInt64).scores(t, prompt, 7), name)
+	}
+}
