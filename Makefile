@@ -31,15 +31,18 @@ build: deps ## bin/harmonyd
 scripted: ## bin/harmonyd-scripted: the same server with a scripted engine, no cgo
 	CGO_ENABLED=0 go build -tags scripted -o bin/harmonyd-scripted .
 
-.PHONY: demo
-demo: build ## install the default model and hold a conversation over stdio
+.PHONY: model
+model: build ## install the default model
 	@bin/harmonyd models | awk '$$1 == "$(MODEL)" { found = 1 } END { exit !found }' || bin/harmonyd import '.deps/models/$(MODEL).gguf'
+
+.PHONY: demo
+demo: model ## install the default model and hold a conversation over stdio
 	@go run ./rpc/rpctest/demo bin/harmonyd
 
 .PHONY: test
 # One phase after the other, so that the first failure is the last thing shown.
 test: deps ## everything that CI checks
-	@for phase in format vet pure race engine native fuzz; do \
+	@for phase in format vet pure race engine counts native fuzz; do \
 	  start=$$SECONDS; \
 	  echo "== $$phase"; \
 	  $(MAKE) "test-$$phase" || exit; \
@@ -67,9 +70,14 @@ test-race:
 	go test -race $(PURE) ./engine/job/...
 
 .PHONY: test-engine
+# The counts have a phase of their own, which shows them.
 test-engine:
-	go test . ./engine/...
+	go test -skip TestCountsDoNotRise . ./engine/...
 	go test -tags mlxdebug ./engine/mlx/...
+
+.PHONY: test-counts
+test-counts:
+	@go test -count 1 -v -run TestCountsDoNotRise ./engine/bench
 
 .PHONY: test-native
 test-native:
@@ -90,7 +98,17 @@ fuzz: deps ## run every fuzz target for FUZZTIME (60s) each
 	done
 
 .PHONY: bench
-bench: build ## all benchmarks, ten times each; BENCH is a pattern
+# The first run waits 15 minutes for llama.cpp to be compiled. Without the peers'
+# Python the engine is measured alone.
+bench: model ## measure the engine beside mlx-lm, llama.cpp and the roofline, on a quiet machine; BENCHFLAGS
+	@engine/deps.sh venv || echo 'bench: the peers will be missing'
+	bin/harmonyd bench -m '$(MODEL)' -o .bench/summary.json $(BENCHFLAGS)
+
+.PHONY: bench-smoke
+bench-smoke: deps test-counts ## count what a prompt and a token cost, and fail where a count rose
+
+.PHONY: bench-go
+bench-go: build ## the Go benchmarks, ten times each; BENCH is a pattern
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -count 10 ./...
 
 .PHONY: bench-wire
@@ -101,8 +119,8 @@ bench-wire: ## the benchmarks of the protocol
 bench-start: build ## from the spawn of the server to the first text of an answer
 	go test -run '^$$' -bench SpawnToFirstToken -benchtime 20x .
 
-.PHONY: bench-smoke
-bench-smoke: build ## each benchmark once, so that none of them rots
+.PHONY: bench-once
+bench-once: build ## each Go benchmark once, so that none of them rots
 	go test -run '^$$' -bench . -benchtime 1x ./...
 
 .PHONY: dist

@@ -52,6 +52,7 @@ var rooms = []room{
 	{"engine/sample", "Logits to token, on the device.", []string{"engine/mlx"}},
 	{"engine/weights", "Reads and validates safetensors, GGUF and config files in pure Go.", nil},
 	{"engine/hub", "Finds, imports, pulls, lists and verifies model folders.", []string{"engine/weights"}},
+	{"engine/bench", "The measurement harness of the engine in process: workloads, peers, figures, report.", []string{"engine/..."}},
 	{"engine/enginetest", "The scripted engine and tiny random checkpoints, for tests; no cgo.", []string{"engine/job", "engine/weights"}},
 	{"tools", "The registry of tools.", []string{"schema"}},
 	{"editors/terminal", "The commands a person types.", []string{"schema", "agent"}},

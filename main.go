@@ -55,6 +55,7 @@ func commands(in, out *os.File) terminal.Commands {
 			return openAgent(o, terminal.NewLog(os.Stderr, o))
 		},
 		Models: openModels,
+		Bench:  openBench,
 		Doctor: examine,
 		Schema: rpc.Schema,
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"path/filepath"
 
@@ -12,6 +13,7 @@ import (
 	"harmonyd/agent"
 	"harmonyd/editors/terminal"
 	"harmonyd/engine"
+	"harmonyd/engine/bench"
 	"harmonyd/engine/hub"
 	"harmonyd/engine/job"
 	"harmonyd/engine/native"
@@ -116,6 +118,37 @@ func (m models) Convert(ctx context.Context, v terminal.Conversion, progress fun
 		return terminal.Converted{}, err
 	}
 	return terminal.Converted{Model: modelRow(got.Model), Parameters: got.Parameters}, nil
+}
+
+// harness gives the measurement harness the types that the terminal declares.
+type harness struct{ o terminal.Options }
+
+func openBench(o terminal.Options) (terminal.Bench, error) { return harness{o}, nil }
+
+func (h harness) Measure(ctx context.Context, b terminal.BenchOptions, say func(string)) (terminal.BenchResult, error) {
+	s, err := bench.Measure(ctx, bench.Options{
+		Root: modelsRoot(h.o), Model: h.o.Model, Runs: b.Runs, PromptTokens: b.PromptTokens, Tokens: b.Tokens,
+		Temperature: b.Temperature, Seed: b.Seed, Peers: b.Peers, Python: b.Python, GGUF: b.GGUF,
+		Version: version(), Say: say,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return summary{s}, nil
+}
+
+func (h harness) Read(text []byte) (terminal.BenchResult, error) {
+	s, err := bench.ReadSummary(text)
+	if err != nil {
+		return nil, err
+	}
+	return summary{s}, nil
+}
+
+type summary struct{ *bench.Summary }
+
+func (s summary) WriteComparison(w io.Writer, old terminal.BenchResult) error {
+	return s.Summary.WriteComparison(w, old.(summary).Summary)
 }
 
 // examine asks the engine what it runs on.

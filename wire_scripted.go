@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -67,6 +68,10 @@ func openEngine(terminal.Options, *slog.Logger) (agent.Engine, func(), error) {
 
 func openModels(terminal.Options) (terminal.Models, error) {
 	return nil, fmt.Errorf("the scripted server has no models folder")
+}
+
+func openBench(terminal.Options) (terminal.Bench, error) {
+	return nil, errors.New("the scripted server has no engine to measure")
 }
 
 func examine(context.Context, terminal.Options) []terminal.Finding {

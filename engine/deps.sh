@@ -3,7 +3,7 @@
 #
 #   engine/deps.sh            everything that build and test need
 #   engine/deps.sh PART...    some of: system mlx mlxc native model link
-#   engine/deps.sh venv       .deps/venv: the Python that make goldens runs
+#   engine/deps.sh venv       .deps/venv: the Python of make goldens and make bench
 #
 # MLX_BACKEND picks the MLX wheel: cpu (default on Linux), cuda13, or metal
 # (default on macOS). Run on Debian 12, x86_64: cpu whole; cuda13 fetched, built
@@ -391,13 +391,13 @@ import "C"
 GO
 }
 
-# part_venv makes the environment that goldens are made in. Only make goldens
-# needs it; llama-cpp-python compiles llama.cpp, which takes about 15 minutes.
+# part_venv makes the environment of other people's programs, which goldens are
+# made with and which make bench measures. Nothing else needs it.
 part_venv() {
   local key how=present
   key=$({ cat "$pins/goldens.txt"; python3 -V; } | digest)
   if [[ $(cat "$deps/venv/.key" 2>/dev/null) != "$key" ]]; then
-    say 'venv: installing the packages that goldens are made with'
+    say 'venv: installing mlx-lm, transformers and llama.cpp; compiling the last takes about 15 minutes'
     python3 -c 'import ensurepip, venv' 2>/dev/null ||
       die 'python3-venv is missing; on Debian: apt-get install python3-venv'
     [[ -x $deps/venv/bin/python ]] || python3 -m venv "$deps/venv"

@@ -63,6 +63,14 @@ func (p *progress) done() {
 	p.pool.Wait()
 }
 
+// status shows what is being done in place of what was shown last, on a terminal
+// only. Nothing to show clears the line.
+func (c Commands) status(what string) {
+	if c.ErrIsTerminal {
+		fmt.Fprintf(c.Err, "\r\x1b[K%s", what)
+	}
+}
+
 // bytesText writes a size for people, such as "92.9 MB".
 func bytesText(n int64) string {
 	const k = 1000

@@ -1,5 +1,5 @@
 // Package terminal holds the commands that a person types: generate, models,
-// import, pull, convert, remove, doctor, schema and version. It builds the command tree and its
+// import, pull, convert, remove, bench, doctor, schema and version. It builds the command tree and its
 // help, shows progress, and prints for people. It must never run a model itself or end the
 // process: what a command needs is handed in as Commands, and what went wrong
 // comes back as an error that carries its exit code.
@@ -73,6 +73,8 @@ type Commands struct {
 	Agent func(ctx context.Context, o Options) (a Agent, close func(), err error)
 	// Models opens the models folder.
 	Models func(o Options) (Models, error)
+	// Bench opens the harness that measures the engine.
+	Bench func(o Options) (Bench, error)
 	// Doctor examines the installation.
 	Doctor func(ctx context.Context, o Options) []Finding
 	// Schema is the protocol as a JSON Schema document with a line end.
@@ -215,7 +217,7 @@ Protocol or one message a line. The other commands are for a person.`,
 	own.IntVar(&s.WriteStallSeconds, "write-stall", 0, "give up on a client that has not read for this many `seconds`; 0 never does")
 
 	root.AddCommand(generateCommand(c, &o), modelsCommand(c, &o), importCommand(c, &o), pullCommand(c, &o), convertCommand(c, &o), removeCommand(c, &o),
-		doctorCommand(c, &o), schemaCommand(c), versionCommand(c))
+		benchCommand(c, &o), doctorCommand(c, &o), schemaCommand(c), versionCommand(c))
 	return root
 }
 
