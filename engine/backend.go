@@ -44,9 +44,12 @@ type Sequence interface {
 	// Bound says that the sequence will hold no more than so many tokens, so that
 	// it reserves no memory beyond them.
 	Bound(tokens int)
-	// SetSampling decides how Extend and Dispatch choose. The choice for a
-	// position depends on the scores there, the sampling and the position.
-	SetSampling(job.Sampling) error
+	// SetSampling decides how Extend, Dispatch and Verify choose, and for how many
+	// tokens Logprobs tells; it comes before anything else. Tokens are those that
+	// the cache holds, which penalties look at. The choice for a position depends
+	// on the scores there, the sampling, the position and, where there are
+	// penalties, the tokens before it.
+	SetSampling(s job.Sampling, logprobs int, tokens []int32) error
 	// Prefill appends tokens and chooses none. It returns when the chunk
 	// before this one is done, so that the device always has work and the
 	// caller learns how long a chunk takes.
@@ -65,6 +68,9 @@ type Sequence interface {
 	// Read blocks until the oldest token in flight is known and returns it. It
 	// may still be fed back by a later Dispatch.
 	Read() (int32, error)
+	// Logprobs says how probable the token was that Read returned last. It may be
+	// called where SetSampling asked for logprobs, and costs no other read.
+	Logprobs(*job.Logprobs)
 	// SetBack forgets what is in flight and the last n tokens of the cache. It
 	// reports false, and forgets nothing of the cache, where it cannot.
 	SetBack(n int) bool

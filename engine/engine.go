@@ -191,6 +191,9 @@ func (e *Engine) Start(req job.Request) (*Generation, error) {
 	g.stopAt.Store(-1)
 	g.times.submitted = time.Now()
 	g.ring = newRing(e.opts.RingSize, e.thread.nudge)
+	if req.Logprobs > 0 {
+		g.ring.withLogprobs()
+	}
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -222,6 +225,8 @@ func check(req job.Request, m job.Model) error {
 		return bad("prompt", "holds no tokens")
 	case req.MaxTokens < 0:
 		return bad("maxTokens", "got %d, want 0 or more", req.MaxTokens)
+	case req.Logprobs < 0 || req.Logprobs > job.MaxLogprobs:
+		return bad("logprobs", "got %d, want 0 to %d", req.Logprobs, job.MaxLogprobs)
 	case req.Priority > job.Interactive:
 		return bad("priority", "got %d, want 0 or 1", req.Priority)
 	case req.Constraint.Kind != job.NoConstraint:
@@ -229,7 +234,7 @@ func check(req job.Request, m job.Model) error {
 	case len(req.Prompt) >= m.ContextLength:
 		return &job.ContextOverflowError{PromptTokens: len(req.Prompt), ContextLength: m.ContextLength}
 	}
-	if err := req.Sampling.Validate(); err != nil {
+	if err := req.Sampling.Validate(m.Vocab); err != nil {
 		return bad("sampling", "%v", err)
 	}
 	for i, id := range req.Prompt {

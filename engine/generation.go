@@ -65,6 +65,10 @@ func (g *Generation) Next(ctx context.Context, dst []job.Event) (int, error) {
 	return g.ring.next(ctx, dst)
 }
 
+// Logprobs are those of the Token events that Next returned last, in order, where
+// the request asked for them. They are valid until Next is called again.
+func (g *Generation) Logprobs() []job.Logprobs { return g.ring.taken }
+
 // Cancel ends the generation at the next step or prefill chunk. What was
 // computed stays in the prefix cache.
 func (g *Generation) Cancel() {

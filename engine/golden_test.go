@@ -196,7 +196,7 @@ func (m *loadedModel) greedy(t *testing.T, prompt []int32, n int) []int32 {
 			return err
 		}
 		defer q.Close()
-		if err := q.SetSampling(job.Sampling{}); err != nil {
+		if err := q.SetSampling(job.Sampling{}, 0, nil); err != nil {
 			return err
 		}
 		if err := q.Extend(prompt); err != nil {

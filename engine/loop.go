@@ -13,7 +13,8 @@ import (
 //
 //   - Step n+1 is dispatched before token n is read, so the device never waits
 //     for Go. The token goes from step to step on the device.
-//   - One blocking read of 4 bytes a token. Scores never leave the device.
+//   - One blocking read of 4 bytes a token. Scores never leave the device, but for
+//     the logprobs that a request asks for, which come with the token in one read.
 //   - No allocation, string, map, interface conversion, closure or new constant
 //     per token. What a token needs is made before the loop: the ring, the room
 //     for tokens, the stop ids, the random keys.
@@ -91,6 +92,9 @@ func (e *Engine) decode(g *Generation) error {
 			return g.end(job.StopEOS)
 		}
 		g.count++
+		if ring.logprobs != nil {
+			seq.Logprobs(ring.slot())
+		}
 		ring.push(job.Event{Kind: job.Token, ID: id})
 		if g.count == 1 {
 			g.times.first = time.Now()

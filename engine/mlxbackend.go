@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 
-	"harmonyd/engine/job"
 	"harmonyd/engine/kv"
 	"harmonyd/engine/mlx"
 	"harmonyd/engine/sample"
@@ -58,6 +57,10 @@ type mlxSequence struct {
 	// counts those made and read those read, since the last Extend.
 	tokens       [maxInFlight + 1]mlx.Var
 	chosen, read int
+	// reports are what the sampler has to say of each, where it was asked, and
+	// report is the one that was read last.
+	reports [maxInFlight + 1]mlx.Var
+	report  []uint32
 
 	fence mlx.Var     // ready when the last chunk of a prefill is done
 	roots []mlx.Array // scratch of Prefill
@@ -67,24 +70,12 @@ func (q *mlxSequence) Len() int { return q.cache.Len() }
 
 func (q *mlxSequence) Bound(tokens int) { q.cache.Bound(tokens) }
 
-func (q *mlxSequence) SetSampling(p job.Sampling) error {
-	m, err := sample.New(sample.Params{
-		Temperature: p.Temperature, TopP: p.TopP, TopK: p.TopK, MinP: p.MinP, Seed: p.Seed,
-	})
-	if err != nil {
-		return err
-	}
-	if q.sampler != nil {
-		q.sampler.Close()
-	}
-	q.sampler = m
-	return nil
-}
-
 func (q *mlxSequence) Prefill(tokens []int32) error {
 	s := q.s
 	defer s.Reset()
-	q.b.model.Forward(s, s.FromInt32s(tokens, 1, len(tokens)), q.cache)
+	in := s.FromInt32s(tokens, 1, len(tokens))
+	q.sampler.Feed(s, in, q.cache.Len())
+	q.b.model.Forward(s, in, q.cache)
 	q.roots = q.cache.AppendRoots(q.roots[:0])
 	// One element of the last layer's keys, converted so that it is a copy: a
 	// view would keep MLX from writing the next chunk in place.
@@ -117,12 +108,14 @@ func (q *mlxSequence) Verify(tokens, choices []int32) error {
 	defer s.Reset()
 	q.fence.Free()
 	begin := q.cache.Len()
-	logits := q.b.model.Logits(s, q.b.model.Forward(s, s.FromInt32s(tokens, 1, len(tokens)), q.cache))
+	in := s.FromInt32s(tokens, 1, len(tokens))
+	q.sampler.Feed(s, in, begin)
+	logits := q.b.model.Logits(s, q.b.model.Forward(s, in, q.cache))
 	rows := make([]mlx.Array, len(tokens))
 	for i := range rows {
-		// Each draw has its own position, and with it the key that it would have
-		// had in a step of its own.
-		rows[i] = q.sampler.Sample(s, s.SliceAxis(logits, 1, i, i+1), begin+i+1)
+		// Each draw has its own position, and with it the key and the tokens before
+		// it that it would have had in a step of its own.
+		rows[i], _ = q.sampler.Sample(s, s.SliceAxis(logits, 1, i, i+1), begin+i+1)
 	}
 	s.Int32s(s.Concatenate(1, rows...), choices)
 	return s.Err()
@@ -136,15 +129,21 @@ func (q *mlxSequence) Dispatch() error {
 // forward feeds tokens [1, L] and puts the choice after the last in flight.
 func (q *mlxSequence) forward(tokens mlx.Array) error {
 	s := q.s
+	q.sampler.Feed(s, tokens, q.cache.Len())
 	h := q.b.model.Forward(s, tokens, q.cache)
 	if l := h.Dim(1); l > 1 {
 		h = s.SliceAxis(h, 1, l-1, l)
 	}
-	next := q.sampler.Sample(s, q.b.model.Logits(s, h), q.cache.Len())
-	if err := s.AsyncEval(next); err != nil {
+	next, report := q.sampler.Sample(s, q.b.model.Logits(s, h), q.cache.Len())
+	last := next
+	if report.Valid() {
+		last = report // which needs next
+	}
+	if err := s.AsyncEval(last); err != nil {
 		return err
 	}
 	q.tokens[q.chosen%len(q.tokens)].Set(next)
+	q.reports[q.chosen%len(q.tokens)].Set(report)
 	q.chosen++
 	return nil
 }
@@ -153,8 +152,13 @@ func (q *mlxSequence) Read() (int32, error) {
 	if q.read == q.chosen {
 		return 0, fmt.Errorf("read: nothing is in flight")
 	}
-	s := q.s
-	id := s.ItemInt32(q.tokens[q.read%len(q.tokens)].Array())
+	s, i := q.s, q.read%len(q.tokens)
+	var id int32
+	if report := q.reports[i].Array(); report.Valid() {
+		id = q.readReport(report)
+	} else {
+		id = s.ItemInt32(q.tokens[i].Array())
+	}
 	q.read++
 	if err := s.Err(); err != nil {
 		s.Reset()
@@ -182,6 +186,7 @@ func (q *mlxSequence) Bytes() int64 { return q.cache.Bytes() }
 func (q *mlxSequence) dropFlight() {
 	for i := range q.tokens {
 		q.tokens[i].Free()
+		q.reports[i].Free()
 	}
 	q.chosen, q.read = 0, 0
 }

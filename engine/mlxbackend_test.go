@@ -54,20 +54,28 @@ func TestTenThousandTokens(t *testing.T) {
 	require.Equal(t, 4*reads, after.BytesRead-before.BytesRead, "of four bytes")
 }
 
-// TestOneReadOfFourBytesAToken counts over a whole generation.
+// TestOneReadOfFourBytesAToken counts over a whole generation. Logprobs make the read
+// longer and add none. A sampler that reads XTC's coin from the device was seen to
+// fail.
 func TestOneReadOfFourBytesAToken(t *testing.T) {
 	e := tinyEngine(t, enginetest.Checkpoint{}, Options{})
 	require.NoError(t, e.Load(t.Context(), "tiny", nil))
 	for name, s := range map[string]job.Sampling{
-		"greedy": {}, "sampled": {Temperature: 0.8, TopP: 0.9, TopK: 20, MinP: 0.01},
+		"greedy": {}, "sampled": {Temperature: 0.8, TopP: 0.9, TopK: 20, MinP: 0.01}, "all": everyParameter,
 	} {
-		before := mlx.Counts()
-		req := request(pseudoPrompt(5, 96), 500)
-		req.Sampling = s
-		require.NoError(t, generate(t, e, req).err)
-		after := mlx.Counts()
-		require.Equal(t, uint64(500), after.Reads-before.Reads, name)
-		require.Equal(t, uint64(2000), after.BytesRead-before.BytesRead, name)
+		for _, logprobs := range []int{0, 1, 20} {
+			before := mlx.Counts()
+			req := request(pseudoPrompt(5, 96), 500)
+			req.Sampling, req.Logprobs = s, logprobs
+			require.NoError(t, generate(t, e, req).err)
+			after := mlx.Counts()
+			bytes := uint64(4)
+			if logprobs > 0 {
+				bytes = 4 * uint64(2+2*logprobs)
+			}
+			require.Equal(t, uint64(500), after.Reads-before.Reads, name)
+			require.Equal(t, 500*bytes, after.BytesRead-before.BytesRead, name)
+		}
 	}
 }
 
@@ -85,7 +93,7 @@ func TestCacheIsWrittenInPlace(t *testing.T) {
 		q, err := m.NewSequence()
 		require.NoError(t, err)
 		defer q.Close()
-		require.NoError(t, q.SetSampling(job.Sampling{}))
+		require.NoError(t, q.SetSampling(job.Sampling{}, 0, nil))
 		require.NoError(t, q.Extend(pseudoPrompt(prompt, 96)))
 		id := func() {
 			require.NoError(t, q.Dispatch())
@@ -121,7 +129,7 @@ func TestSetBackGivesTheSameScores(t *testing.T) {
 				q, err := m.NewSequence()
 				require.NoError(t, err)
 				defer q.Close()
-				require.NoError(t, q.SetSampling(job.Sampling{}))
+				require.NoError(t, q.SetSampling(job.Sampling{}, 0, nil))
 				require.NoError(t, q.Extend(prompt))
 				for range 3 + ahead {
 					require.NoError(t, q.Dispatch())
@@ -155,6 +163,8 @@ func TestVerifyChoosesAsSingleStepsDo(t *testing.T) {
 	prompt := pseudoPrompt(12, 96)
 	for name, sampling := range map[string]job.Sampling{
 		"greedy": {}, "sampled": {Temperature: 0.9, TopP: 0.95, TopK: 20, Seed: 7, HasSeed: true},
+		"penalties": {RepetitionPenalty: 1.6, RepetitionContext: 5, FrequencyPenalty: 0.7, FrequencyContext: job.WholeContext},
+		"all":       everyParameter,
 	} {
 		t.Run(name, func(tt *testing.T) {
 			m.do(tt, func(t must) error {
@@ -162,7 +172,7 @@ func TestVerifyChoosesAsSingleStepsDo(t *testing.T) {
 				start := func() Sequence {
 					q, err := m.NewSequence()
 					require.NoError(t, err)
-					require.NoError(t, q.SetSampling(sampling))
+					require.NoError(t, q.SetSampling(sampling, 0, nil))
 					require.NoError(t, q.Prefill(prompt))
 					return q
 				}
@@ -203,7 +213,7 @@ func TestForkLeavesTheOriginalAlone(t *testing.T) {
 	m := loadFolder(t, newTestEngine(t, Options{}), root, math.MaxInt64)
 	m.do(t, func(t must) error {
 		next := func(q Sequence, tokens ...int32) int32 {
-			require.NoError(t, q.SetSampling(job.Sampling{}))
+			require.NoError(t, q.SetSampling(job.Sampling{}, 0, nil))
 			require.NoError(t, q.Extend(tokens))
 			id, err := q.Read()
 			require.NoError(t, err)

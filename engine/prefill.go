@@ -62,7 +62,7 @@ func (e *Engine) begin(g *Generation) error {
 		g.stops = append(g.stops, g.entry.backend.Limits().StopIDs...)
 	}
 	g.tokens = append(make([]int32, 0, len(prompt)+g.limit), prompt...)
-	if err := g.seq.SetSampling(g.req.Sampling); err != nil {
+	if err := g.seq.SetSampling(g.req.Sampling, g.req.Logprobs, prompt[:g.cached]); err != nil {
 		return fmt.Errorf("sampling: %w", err)
 	}
 	g.ring.offer(job.Event{Kind: job.Prefill, Done: int32(g.fed), Total: int32(len(prompt))})

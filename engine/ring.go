@@ -14,9 +14,12 @@ import (
 // operations and one channel send that never blocks, and allocates nothing.
 type ring struct {
 	events []job.Event // a power of two long
-	head   atomic.Uint64
-	tail   atomic.Uint64
-	ended  atomic.Bool // the Done event was pushed
+	// logprobs goes with the Token events, entry for entry; nil where nobody asked.
+	// Taken are those of the events that next handed over last.
+	logprobs, taken []job.Logprobs
+	head            atomic.Uint64
+	tail            atomic.Uint64
+	ended           atomic.Bool // the Done event was pushed
 
 	wake chan struct{} // producer to consumer, one slot
 	// starved is set by a producer that found no room and cleared by the
@@ -33,6 +36,15 @@ func newRing(size int, resume func()) *ring {
 		n *= 2
 	}
 	return &ring{events: make([]job.Event, n), wake: make(chan struct{}, 1), resume: resume}
+}
+
+// withLogprobs makes room for logprobs. Before the first push.
+func (r *ring) withLogprobs() { r.logprobs = make([]job.Logprobs, len(r.events)) }
+
+// slot is where the logprobs of the event go that is pushed next. Engine thread
+// only, after room.
+func (r *ring) slot() *job.Logprobs {
+	return &r.logprobs[r.tail.Load()&uint64(len(r.events)-1)]
 }
 
 // room reports whether push may be called for an event other than Done. One
@@ -95,8 +107,13 @@ func (r *ring) next(ctx context.Context, dst []job.Event) (int, error) {
 func (r *ring) take(dst []job.Event) int {
 	h, t := r.head.Load(), r.tail.Load()
 	n := min(len(dst), int(t-h))
+	r.taken = r.taken[:0]
 	for i := range n {
-		dst[i] = r.events[(h+uint64(i))&uint64(len(r.events)-1)]
+		at := (h + uint64(i)) & uint64(len(r.events)-1)
+		dst[i] = r.events[at]
+		if r.logprobs != nil && dst[i].Kind == job.Token {
+			r.taken = append(r.taken, r.logprobs[at])
+		}
 	}
 	if n == 0 {
 		return 0

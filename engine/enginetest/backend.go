@@ -70,6 +70,7 @@ type Sequence struct {
 	sums     []uint64 // sums[n] is of the first n tokens
 	bound    int
 	sampling job.Sampling
+	logprobs int
 	flight   [8]int32 // ring of choices
 	chosen   int
 	read     int
@@ -82,10 +83,27 @@ func (q *Sequence) Len() int { return len(q.sums) - 1 }
 // Bound makes more tokens an error.
 func (q *Sequence) Bound(tokens int) { q.bound = tokens }
 
-// SetSampling stores what choices depend on.
-func (q *Sequence) SetSampling(s job.Sampling) error {
-	q.sampling = s
+// SetSampling stores what choices depend on. It demands to be told what the cache
+// holds.
+func (q *Sequence) SetSampling(s job.Sampling, logprobs int, tokens []int32) error {
+	q.sampling, q.logprobs = s, logprobs
+	sum := uint64(0)
+	for _, id := range tokens {
+		sum = after(sum, id)
+	}
+	if len(tokens) != q.Len() || sum != q.sums[q.Len()] {
+		return errors.New("set sampling: the tokens are not those of the cache")
+	}
 	return q.b.before("SetSampling")
+}
+
+// Logprobs makes up numbers that tell the token and the moment.
+func (q *Sequence) Logprobs(dst *job.Logprobs) {
+	id := q.flight[(q.read-1)%len(q.flight)]
+	*dst = job.Logprobs{Chosen: job.Logprob{ID: id, Value: -float32(id+1) / 1024}, N: q.logprobs}
+	for i := range dst.N {
+		dst.Top[i] = job.Logprob{ID: (id + int32(i)) % int32(q.b.Vocab), Value: dst.Chosen.Value - float32(i)}
+	}
 }
 
 // Prefill appends tokens.
@@ -199,7 +217,7 @@ func (q *Sequence) feed(tokens ...int32) error {
 			return fmt.Errorf("more than %d tokens", q.bound)
 		}
 		q.b.tokens++
-		q.sums = append(q.sums, splitmix(q.sums[q.Len()]^uint64(id+1)))
+		q.sums = append(q.sums, after(q.sums[q.Len()], id))
 	}
 	return nil
 }
@@ -212,3 +230,6 @@ func (q *Sequence) choose() {
 	q.flight[q.chosen%len(q.flight)] = int32(sum % uint64(q.b.Vocab))
 	q.chosen++
 }
+
+// after is the running sum after one more token.
+func after(sum uint64, id int32) uint64 { return splitmix(sum ^ uint64(id+1)) }

@@ -51,6 +51,8 @@ func Conformance(t *testing.T, open func(t *testing.T) Subject) {
 		{"order of events", checkOrder},
 		{"max tokens", checkMaxTokens},
 		{"same prompt same tokens", checkRepeat},
+		{"same seed same tokens", checkSeed},
+		{"logprobs", checkLogprobs},
 		{"stop at every token", checkStop},
 		{"stop after the end", checkStopLate},
 		{"cancel at every event", checkCancel},
@@ -186,6 +188,10 @@ func checkRefusals(t *testing.T, s Subject) {
 		"id beyond the last": func(r *job.Request) { r.Prompt = []int32{1 << 30} },
 		"negative maxTokens": func(r *job.Request) { r.MaxTokens = -1 },
 		"temperature":        func(r *job.Request) { r.Sampling.Temperature = -1 },
+		"bias of no token":   func(r *job.Request) { r.Sampling.LogitBias = []job.LogitBias{{ID: 1 << 30}} },
+		"spared no token":    func(r *job.Request) { r.Sampling.XTCSpared = []int32{-1} },
+		"negative logprobs":  func(r *job.Request) { r.Logprobs = -1 },
+		"too many logprobs":  func(r *job.Request) { r.Logprobs = job.MaxLogprobs + 1 },
 	} {
 		req := s.request(1)
 		change(&req)

@@ -316,10 +316,13 @@ func (m *model) check(req job.Request) error {
 	if req.MaxTokens < 0 {
 		return &job.RequestError{Field: "maxTokens", Problem: fmt.Sprintf("got %d, want 0 or more", req.MaxTokens)}
 	}
+	if req.Logprobs < 0 || req.Logprobs > job.MaxLogprobs {
+		return &job.RequestError{Field: "logprobs", Problem: fmt.Sprintf("got %d, want 0 to %d", req.Logprobs, job.MaxLogprobs)}
+	}
 	if len(req.Prompt) >= m.ContextLength {
 		return &job.ContextOverflowError{PromptTokens: len(req.Prompt), ContextLength: m.ContextLength}
 	}
-	if err := req.Sampling.Validate(); err != nil {
+	if err := req.Sampling.Validate(m.tokenizer.size()); err != nil {
 		return &job.RequestError{Field: "sampling", Problem: err.Error()}
 	}
 	if req.Constraint.Kind != job.NoConstraint {
@@ -349,6 +352,7 @@ func (e *Engine) loadFor(g *generation) {
 // interface of the same name, which says what they mean.
 type Generation interface {
 	Next(ctx context.Context, dst []job.Event) (int, error)
+	Logprobs() []job.Logprobs
 	Stop(n int)
 	Cancel()
 	Wait() (job.Result, error)

@@ -3,6 +3,7 @@ package enginetest
 import (
 	"context"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +25,8 @@ type generation struct {
 	loadFrom time.Time
 	ready    bool // the model is there
 
-	events  []job.Event // a ring
+	events  []job.Event    // a ring
+	taken   []job.Logprobs // of the tokens that Next handed over last
 	head, n int
 	notify  chan struct{} // tells Next that there is more; capacity 1
 
@@ -121,6 +123,7 @@ func (g *generation) paused() bool {
 
 // take copies what may be handed over into dst.
 func (g *generation) take(dst []job.Event) int {
+	g.taken = g.taken[:0]
 	for n := range dst {
 		if g.n == 0 || (n > 0 && g.model.RunAhead != nil) {
 			return n
@@ -132,11 +135,29 @@ func (g *generation) take(dst []job.Event) int {
 			}
 		}
 		dst[n] = ev
+		if ev.Kind == job.Token && g.req.Logprobs > 0 {
+			g.taken = append(g.taken, g.logprobs(ev.ID))
+		}
 		g.head = (g.head + 1) % len(g.events)
 		g.n--
 	}
 	return len(dst)
 }
+
+// logprobs makes a token half of all probability, the id after it half of the rest,
+// and so on.
+func (g *generation) logprobs(id int32) job.Logprobs {
+	vocab := g.model.tokenizer.size()
+	l := job.Logprobs{N: min(g.req.Logprobs, vocab)}
+	for i := range l.N {
+		l.Top[i] = job.Logprob{ID: (id + int32(i)) % int32(vocab), Value: float32(i+1) * -math.Ln2}
+	}
+	l.Chosen = l.Top[0]
+	return l
+}
+
+// Logprobs are those of the tokens that Next returned last.
+func (g *generation) Logprobs() []job.Logprobs { return g.taken }
 
 // Next hands over what is there.
 func (g *generation) Next(ctx context.Context, dst []job.Event) (int, error) {

@@ -21,7 +21,7 @@ import (
 // types are a value of each type of the package, as it is handed over.
 // TestEveryTypeIsInTheTable sees that none is left out.
 var types = []any{
-	Background, Request{}, Sampling{}, NoConstraint, Constraint{}, Queued, Event{}, StopEOS, Result{}, Usage{}, Stats{},
+	Background, Request{}, Sampling{}, LogitBias{}, Logprobs{}, Logprob{}, NoConstraint, Constraint{}, Queued, Event{}, StopEOS, Result{}, Usage{}, Stats{},
 	Unloaded, Model{}, Progress{}, Ending(""), &ModelNotFoundError{}, &LoadError{}, &ContextOverflowError{}, &MemoryError{}, &RequestError{},
 	&UnsupportedError{}, &EngineError{},
 }
@@ -62,6 +62,10 @@ func fill(t *testing.T, v reflect.Value) {
 		}
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		for i := range v.Len() {
+			fill(t, v.Index(i))
+		}
+	case reflect.Array:
 		for i := range v.Len() {
 			fill(t, v.Index(i))
 		}

@@ -7,11 +7,7 @@
 // a generation says while it runs.
 package job
 
-import (
-	"fmt"
-	"math"
-	"time"
-)
+import "time"
 
 // Priority orders generations that wait for the same device. Interactive work
 // runs before background work at every step boundary.
@@ -42,44 +38,13 @@ type Request struct {
 	// generation. Benchmarks use it to run to a fixed length.
 	IgnoreEOS bool
 	Sampling  Sampling
+	// Logprobs asks for the log-probability of each generated token and of this
+	// many of the most probable ones in its place, up to MaxLogprobs. 0 means off.
+	Logprobs int
 	// Constraint restricts the output to a grammar. The zero value restricts
 	// nothing.
 	Constraint Constraint
 	Priority   Priority
-}
-
-// Sampling chooses a token from the model's scores. The zero value is greedy
-// decoding.
-type Sampling struct {
-	// Temperature divides the log-probabilities; 0 is greedy.
-	Temperature float32
-	// TopP keeps the smallest set of tokens whose probability reaches it.
-	// 0 and 1 both mean off.
-	TopP float32
-	// TopK keeps the k most probable tokens. 0 means off.
-	TopK int
-	// MinP drops tokens less probable than MinP times the most probable one.
-	// 0 means off.
-	MinP float32
-	// Seed makes sampling repeatable where HasSeed is set; otherwise the engine
-	// draws one. Gob omits zero values behind pointers, hence the second field.
-	Seed    uint64
-	HasSeed bool
-}
-
-// Validate reports the first parameter that is out of its range.
-func (s Sampling) Validate() error {
-	switch {
-	case !(s.Temperature >= 0 && s.Temperature <= 100):
-		return fmt.Errorf("temperature: got %v, want 0 to 100", s.Temperature)
-	case !(s.TopP >= 0 && s.TopP <= 1):
-		return fmt.Errorf("topP: got %v, want 0 to 1", s.TopP)
-	case !(s.MinP >= 0 && s.MinP <= 1):
-		return fmt.Errorf("minP: got %v, want 0 to 1", s.MinP)
-	case s.TopK < 0 || s.TopK > math.MaxInt32:
-		return fmt.Errorf("topK: got %d, want 0 to %d", s.TopK, math.MaxInt32)
-	}
-	return nil
 }
 
 // ConstraintKind says which language a Constraint's source is written in.
@@ -122,6 +87,26 @@ type Event struct {
 	// prompt tokens for Prefill. The Done of the first Prefill event is the
 	// number of tokens that were cached; later ones include it.
 	Done, Total int32
+}
+
+// MaxLogprobs is the most alternatives that a Request may ask for.
+const MaxLogprobs = 20
+
+// Logprobs says how probable a generated token was. The probabilities are those of
+// the scores after bias and penalties, before filters and temperature. It has no
+// pointers, so a ring of them is one allocation.
+type Logprobs struct {
+	Chosen Logprob
+	// Top are the most probable tokens, the best first, of which the first N
+	// count: fewer than were asked for where others are impossible.
+	Top [MaxLogprobs]Logprob
+	N   int
+}
+
+// Logprob is a token and the natural logarithm of its probability.
+type Logprob struct {
+	ID    int32
+	Value float32
 }
 
 // StopReason says why a generation ended.

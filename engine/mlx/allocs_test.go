@@ -31,16 +31,20 @@ func TestEveryHotOperationAllocatesNothingInGo(t *testing.T) {
 	first := s.SliceAxis(v, 1, 0, 1)
 	var shape [8]int
 	for name, do := range map[string]func(){
-		"shape":      func() { x.Shape(shape[:0]); x.Dim(1); x.Dtype(); x.NDim(); x.Size() },
-		"where":      func() { s.Where(s.Less(x, x), x, x) },
-		"reduce":     func() { s.Max(s.Softmax(x, -1, true), -1, true) },
-		"order":      func() { s.Argpartition(x, 3, -1); s.Sort(x, -1); s.Topk(x, 2, -1) },
-		"cumsum":     func() { s.Cumsum(x, -1, false, true) },
-		"shapes":     func() { s.Reshape(x, 8, 8); s.Transpose(x, 0, 2, 1, 3) },
-		"broadcast":  func() { s.BroadcastTo(x, 2, 1, 8, 8) },
-		"axes":       func() { s.Squeeze(s.ExpandDims(x, 0), 0); s.Contiguous(x); s.Repeat(x, 2, 1) },
-		"slices":     func() { s.Slice(x, shape[:4], shape[:4]); s.SliceUpdateAxis(x, x, 1, 0) },
-		"indices":    func() { s.Take(x, i, 2); s.PutAlongAxis(v, s.Reshape(i, 1, 2), first, 1) },
+		"shape":     func() { x.Shape(shape[:0]); x.Dim(1); x.Dtype(); x.NDim(); x.Size() },
+		"where":     func() { s.Where(s.Less(x, x), x, x) },
+		"reduce":    func() { s.Max(s.Softmax(x, -1, true), -1, true) },
+		"order":     func() { s.Argpartition(x, 3, -1); s.Sort(x, -1); s.Topk(x, 2, -1) },
+		"cumsum":    func() { s.Cumsum(x, -1, false, true) },
+		"shapes":    func() { s.Reshape(x, 8, 8); s.Transpose(x, 0, 2, 1, 3) },
+		"broadcast": func() { s.BroadcastTo(x, 2, 1, 8, 8) },
+		"axes":      func() { s.Squeeze(s.ExpandDims(x, 0), 0); s.Contiguous(x); s.Repeat(x, 2, 1) },
+		"slices":    func() { s.Slice(x, shape[:4], shape[:4]); s.SliceUpdateAxis(x, x, 1, 0) },
+		"indices": func() {
+			s.Take(x, i, 2)
+			s.PutAlongAxis(v, s.Reshape(i, 1, 2), first, 1)
+			s.AddAlongAxis(v, s.Reshape(i, 1, 2), first, 1)
+		},
 		"create":     func() { s.Zeros(Float32, 1, 8); s.Arange(Int32, 0, 4, 1); s.Scalar(Float16, 1) },
 		"random":     func() { s.SplitKey(key); s.Gumbel(key, Float32, 4); s.Uniform(key, Float32, 4) },
 		"data":       func() { s.FromInt32s([]int32{1, 2, 3}, 3) },

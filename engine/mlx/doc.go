@@ -29,6 +29,6 @@
 // as the step is dispatched; otherwise each step copies the whole cache.
 //
 // Two things are not checked because the values live on the device: the indices
-// of Take, TakeAlongAxis, PutAlongAxis, GatherMM and GatherQMM must be in range,
-// which callers ensure where they make them.
+// of Take, TakeAlongAxis, PutAlongAxis, AddAlongAxis, GatherMM and GatherQMM must
+// be in range, which callers ensure where they make them.
 package mlx

@@ -271,4 +271,19 @@ func addIndices(add adder) {
 	add("put_along_axis [8] x [3] x absent", func(o *operands, s *Scope) Array {
 		return s.PutAlongAxis(o.v, o.i, o.none, 0)
 	})
+	add("add_along_axis [4 8] x [3] x []", func(o *operands, s *Scope) Array {
+		return s.AddAlongAxis(o.m, o.i, o.one, 0)
+	})
+	add("add_along_axis [8] x [3] x [4 8]", func(o *operands, s *Scope) Array {
+		return s.AddAlongAxis(o.v, o.i, o.m, 0)
+	})
+	add("add_along_axis [8] x [3] x []", func(o *operands, s *Scope) Array {
+		return s.AddAlongAxis(o.v, o.i, o.one, 1)
+	})
+	add("add_along_axis [8] x [8] x []", func(o *operands, s *Scope) Array {
+		return s.AddAlongAxis(o.v, o.v, o.one, 0)
+	})
+	add("add_along_axis [8] x [3] x absent", func(o *operands, s *Scope) Array {
+		return s.AddAlongAxis(o.v, o.i, o.none, 0)
+	})
 }

@@ -198,6 +198,9 @@ func TestIndices(t *testing.T) {
 	equal(t, s, "take_along_axis", s.TakeAlongAxis(x, i, 0), []int{1, 2}, 5, 2)
 	equal(t, s, "put_along_axis", s.PutAlongAxis(x, i, s.Scalar(Float32, 9), 0), []int{3, 2},
 		1, 9, 3, 4, 9, 6)
+	twice := s.FromInt32s([]int32{2, 0, 2, 1}, 2, 2)
+	equal(t, s, "add_along_axis", s.AddAlongAxis(x, twice, s.Scalar(Float32, 10), 0), []int{3, 2},
+		1, 12, 3, 14, 25, 6)
 }
 
 func TestCreation(t *testing.T) {

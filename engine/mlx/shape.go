@@ -33,6 +33,8 @@ package mlx
 // #cgo nocallback hm_take_along_axis
 // #cgo noescape hm_put_along_axis
 // #cgo nocallback hm_put_along_axis
+// #cgo noescape hm_add_along_axis
+// #cgo nocallback hm_add_along_axis
 import "C"
 
 // Reshape returns a with another shape of the same size; one size may be -1 and
@@ -136,5 +138,13 @@ func (s *Scope) TakeAlongAxis(a, indices Array, axis int) Array {
 // replaced by values. The indices must be in range; nothing checks them.
 func (s *Scope) PutAlongAxis(a, indices, values Array, axis int) Array {
 	return s.made(C.hm_put_along_axis(s.ptr(), a.use(), indices.use(), values.use(),
+		C.longlong(axis)))
+}
+
+// AddAlongAxis returns a with values added to the elements that indices names
+// along an axis; an index that is there twice adds twice. The indices must be in
+// range; nothing checks them.
+func (s *Scope) AddAlongAxis(a, indices, values Array, axis int) Array {
+	return s.made(C.hm_add_along_axis(s.ptr(), a.use(), indices.use(), values.use(),
 		C.longlong(axis)))
 }

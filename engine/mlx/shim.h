@@ -207,6 +207,8 @@ hm_array hm_take_along_axis(hm_scope *s, hm_array a, hm_array i,
                             long long axis);
 hm_array hm_put_along_axis(hm_scope *s, hm_array a, hm_array i, hm_array v,
                            long long axis);
+hm_array hm_add_along_axis(hm_scope *s, hm_array a, hm_array i, hm_array v,
+                           long long axis);
 
 hm_array hm_full(hm_scope *s, double value, int dtype, hm_dims shape);
 hm_array hm_arange(hm_scope *s, double start, double stop, double step,

@@ -343,6 +343,15 @@ hm_array hm_put_along_axis(hm_scope *s, hm_array a, hm_array i, hm_array v,
                                s->stream));
 }
 
+hm_array hm_add_along_axis(hm_scope *s, hm_array a, hm_array i, hm_array v,
+                           long long axis) {
+  HM_OP(s, "add_along_axis", 3, NULL, a, i, v);
+  HM_INT(axis);
+  HM_CHECK(is_integer(i), "indices are not integers");
+  HM_RETURN(mlx_scatter_add_axis(&r_, hm_in(a), hm_in(i), hm_in(v), (int)axis,
+                                 s->stream));
+}
+
 // Constants.
 
 hm_array hm_full(hm_scope *s, double value, int dtype, hm_dims shape) {

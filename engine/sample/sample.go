@@ -1,9 +1,11 @@
 // Package sample turns scores into a token, all on the device: neither scores nor
-// probabilities ever come to Go.
+// probabilities come to Go, but for the few log-probabilities that are asked for.
 //
-// The order and the meaning of the filters are mlx-lm's (0.32.0 sample_utils.py):
-// top-p, min-p and top-k look at the probabilities before the temperature, which
-// is applied last. Start with New.
+// The order and the meaning of all parameters are mlx-lm's (0.32.0
+// sample_utils.py): the logits processors bias, repetition, presence and frequency
+// penalty, which greedy decoding obeys too; then the filters top-p, min-p, XTC and
+// top-k, which look at the probabilities before the temperature; then the
+// temperature and the draw. Start with New.
 package sample
 
 import (
@@ -19,17 +21,57 @@ type Params struct {
 	TopP        float32 // 0 and 1 are off
 	TopK        int     // 0 is off
 	MinP        float32 // 0 is off
-	Seed        uint64
+	// MinKeep is the number of tokens that MinP leaves at least; 0 means 1.
+	MinKeep int
+	// XTCProbability is how often the most probable tokens are excluded; 0 is off.
+	XTCProbability float32
+	// XTCThreshold is the probability beyond which a token is, where another one
+	// is beyond it too: the least probable of those stays.
+	XTCThreshold float32
+	// XTCSpared are never excluded.
+	XTCSpared []int32
+
+	// Bias is added to the scores of tokens. An id that is there twice counts
+	// twice.
+	Bias []Bias
+	// Repetition divides positive scores of tokens seen lately and multiplies
+	// negative ones. 0 and 1 are off.
+	Repetition Penalty
+	// Presence is taken from the score of each token seen lately, Frequency as
+	// often as it was seen. 0 is off.
+	Presence, Frequency Penalty
+
+	// Logprobs is how many of the most probable tokens to report; 0 is off.
+	Logprobs int
+	Seed     uint64
+}
+
+// Bias changes the score of one token.
+type Bias struct {
+	ID    int32
+	Value float32
+}
+
+// Penalty is a penalty for what the last Window tokens hold, the prompt among
+// them. A Window of 0 is the whole text.
+type Penalty struct {
+	Value  float32
+	Window int
 }
 
 // keyBlock is the number of positions whose random keys are made at once.
 const keyBlock = 256
 
-// Sampler draws tokens. It is confined to the engine thread, and freed by Close.
+// Sampler draws tokens for one sequence. It is confined to the engine thread, and
+// freed by Close.
 type Sampler struct {
 	p         Params
-	constants [4]mlx.Var // float32 scalars, see the accessors
-	keys      mlx.Var    // uint32 [2*keyBlock], for positions from first on
+	constants [numConstants]mlx.Var // float32 scalars but for never
+	biased    mlx.Var               // uint32 [1, 1, n]: the ids of p.Bias
+	bias      mlx.Var               // float32 [1, 1, n]: its values
+	spared    mlx.Var               // uint32 [1, 1, n]
+	history   history
+	keys      mlx.Var // uint32 [2*keyBlock], for positions from first on
 	first     int
 	words     []uint32 // of keys; apart from the Vars, since C gets to see it
 }
@@ -39,84 +81,112 @@ const (
 	inverseTemperature = iota
 	topP
 	logMinP
+	xtcThreshold
+	repetition
+	presence
+	minusFrequency
+	zero
+	infinity
 	minusInfinity
+	never // Bool
+	numConstants
 )
+
+// maxInverse keeps the product of a score and 1/temperature from the overflow that
+// a temperature next to 0 would lead to.
+const maxInverse = 1e30
 
 // New returns a sampler for p, whose fields must be in range.
 func New(p Params) (*Sampler, error) {
 	m := &Sampler{p: p, first: -1, words: make([]uint32, 2*keyBlock)}
-	if p.Temperature == 0 {
-		return m, nil
-	}
-	for i, v := range [...]float64{
-		inverseTemperature: 1 / float64(p.Temperature),
-		topP:               float64(p.TopP),
-		logMinP:            math.Log(float64(p.MinP)),
-		minusInfinity:      math.Inf(-1),
-	} {
-		var err error
-		if m.constants[i], err = mlx.Const(mlx.Float32, v); err != nil {
-			m.Close()
-			return nil, fmt.Errorf("sampler: %w", err)
-		}
+	if err := m.open(); err != nil {
+		m.Close()
+		return nil, fmt.Errorf("sampler: %w", err)
 	}
 	return m, nil
 }
 
-// Close frees the constants.
+func (m *Sampler) open() error {
+	p := &m.p
+	for i, v := range [numConstants]float64{
+		inverseTemperature: min(1/float64(p.Temperature), maxInverse),
+		topP:               float64(p.TopP),
+		logMinP:            math.Log(float64(p.MinP)),
+		xtcThreshold:       float64(p.XTCThreshold),
+		repetition:         float64(p.Repetition.Value),
+		presence:           float64(p.Presence.Value),
+		minusFrequency:     -float64(p.Frequency.Value),
+		zero:               0,
+		infinity:           math.Inf(1),
+		minusInfinity:      math.Inf(-1),
+		never:              0,
+	} {
+		dtype := mlx.Float32
+		if i == never {
+			dtype = mlx.Bool
+		}
+		var err error
+		if m.constants[i], err = mlx.Const(dtype, v); err != nil {
+			return err
+		}
+	}
+	s := mlx.NewScope(mlx.Stream{})
+	defer s.Close()
+	if n := len(p.Bias); n > 0 {
+		ids, values := make([]int32, n), make([]float32, n)
+		for i, b := range p.Bias {
+			ids[i], values[i] = b.ID, b.Value
+		}
+		m.biased.Set(s.FromInt32s(ids, 1, 1, n))
+		m.bias.Set(s.FromFloat32s(values, 1, 1, n))
+	}
+	if n := len(p.XTCSpared); n > 0 {
+		m.spared.Set(s.FromInt32s(p.XTCSpared, 1, 1, n))
+	}
+	return s.Err()
+}
+
+// Close frees what is on the device.
 func (m *Sampler) Close() {
-	m.keys.Free()
 	for i := range m.constants {
 		m.constants[i].Free()
 	}
+	m.biased.Free()
+	m.bias.Free()
+	m.spared.Free()
+	m.history.close()
+	m.keys.Free()
 }
 
-// Sample draws one token for each row of logits [.., V], as uint32 [..]. The draw
-// depends on the logits, the parameters and the position alone. It allocates
-// nothing in Go.
-func (m *Sampler) Sample(s *mlx.Scope, logits mlx.Array, position int) mlx.Array {
+func (m *Sampler) constant(i int) mlx.Array { return m.constants[i].Array() }
+
+// Sample draws one token for each row of logits [B, 1, V], as uint32 [B, 1]. The
+// draw depends on the logits, the parameters, the position, which is the number of
+// tokens before the drawn one, and where there are penalties on those tokens: Feed
+// has seen all of them. It allocates nothing in Go.
+//
+// Logprobs is the zero Array unless Params ask for it; see Report.
+func (m *Sampler) Sample(s *mlx.Scope, logits mlx.Array, position int) (ids, logprobs mlx.Array) {
+	x := m.process(s, logits, position)
 	if m.p.Temperature == 0 {
-		return s.Argmax(logits, -1, false)
+		ids = s.Argmax(x, -1, false)
+	} else {
+		ids = m.draw(s, x, position)
 	}
-	// The filters and the draw are invariant to a constant added to all scores,
-	// so that the sum over the vocabulary that would make them log-probabilities
-	// is never needed.
-	x := s.AsType(logits, mlx.Float32)
-	if m.p.TopP > 0 && m.p.TopP < 1 {
-		x = m.nucleus(s, x)
+	if m.p.Logprobs > 0 {
+		logprobs = m.report(s, x, ids)
 	}
-	if m.p.MinP > 0 {
-		least := s.Add(s.Max(x, -1, true), m.constants[logMinP].Array())
-		x = s.Where(s.Less(x, least), m.constants[minusInfinity].Array(), x)
-	}
-	if k := m.p.TopK; k > 0 && k < x.Dim(-1) {
-		x = m.best(s, x, k)
-	}
-	return s.Categorical(s.Mul(x, m.constants[inverseTemperature].Array()), -1, m.key(s, position))
+	return ids, logprobs
 }
 
-// nucleus keeps the smallest set of tokens whose probability reaches TopP: those
-// that have less than that above them.
-func (m *Sampler) nucleus(s *mlx.Scope, x mlx.Array) mlx.Array {
-	v := x.Dim(-1)
-	sorted := s.Sort(x, -1)
-	mass := s.Exp(s.Sub(sorted, s.SliceAxis(sorted, -1, v-1, v)))
-	above := s.Cumsum(mass, -1, true, false)
-	total := s.Add(s.SliceAxis(above, -1, 0, 1), s.SliceAxis(mass, -1, 0, 1))
-	dropped := s.GreaterEqual(above, s.Mul(total, m.constants[topP].Array()))
-	// The last, most probable token has nothing above it and is never dropped,
-	// so the count is an index within the axis.
-	count := s.Sum(s.AsType(dropped, mlx.Int32), -1, true)
-	threshold := s.TakeAlongAxis(sorted, count, -1)
-	return s.Where(s.Less(x, threshold), m.constants[minusInfinity].Array(), x)
-}
-
-// best keeps the k most probable tokens.
-func (m *Sampler) best(s *mlx.Scope, x mlx.Array, k int) mlx.Array {
-	v := x.Dim(-1)
-	order := s.Argpartition(s.Neg(x), k-1, -1)
-	rest := s.SliceAxis(order, -1, k, v)
-	return s.PutAlongAxis(x, rest, m.constants[minusInfinity].Array(), -1)
+// draw filters scores x [B, 1, V] and draws from what is left.
+func (m *Sampler) draw(s *mlx.Scope, x mlx.Array, position int) mlx.Array {
+	x, of := m.filter(s, s.AsType(x, mlx.Float32), position)
+	i := s.Categorical(s.Mul(x, m.constant(inverseTemperature)), -1, m.key(s, position))
+	if !of.Valid() {
+		return i
+	}
+	return s.Squeeze(s.TakeAlongAxis(of, s.ExpandDims(i, -1), -1), -1)
 }
 
 // key returns the random key of a position.
@@ -124,7 +194,7 @@ func (m *Sampler) key(s *mlx.Scope, position int) mlx.Array {
 	if m.first < 0 || position < m.first || position >= m.first+keyBlock {
 		m.first = position / keyBlock * keyBlock
 		for i := range keyBlock {
-			w := mix(m.p.Seed ^ mix(uint64(m.first+i)))
+			w := m.random(m.first + i)
 			m.words[2*i], m.words[2*i+1] = uint32(w>>32), uint32(w)
 		}
 		m.keys.Set(s.FromUint32s(m.words, len(m.words)))
@@ -132,6 +202,9 @@ func (m *Sampler) key(s *mlx.Scope, position int) mlx.Array {
 	i := 2 * (position - m.first)
 	return s.SliceAxis(m.keys.Array(), 0, i, i+2)
 }
+
+// random is a number that the seed and the position alone decide.
+func (m *Sampler) random(position int) uint64 { return mix(m.p.Seed ^ mix(uint64(position))) }
 
 // mix is the finalizer of SplitMix64: neighbouring numbers give unrelated ones.
 func mix(x uint64) uint64 {
