@@ -13,6 +13,7 @@ PYTHON  := .deps/venv/bin/python
 MODEL   := SmolLM2-135M-Instruct.Q4_1
 
 FUZZTIME ?= 60s
+MUTANTS  ?= 10000000
 BENCH    ?= .
 
 .PHONY: help
@@ -96,6 +97,23 @@ fuzz: deps ## run every fuzz target for FUZZTIME (60s) each
 	  echo "fuzz: ./$$(dirname "$$file") $$name"; \
 	  go test -run '^$$' -fuzz "^$$name\$$" -fuzztime '$(FUZZTIME)' -fuzzminimizetime 1x "./$$(dirname "$$file")" </dev/null || exit; \
 	done
+
+RECORDED = printf '%s: %s, commit %s, %s\n' "$@" "$$(date -u +%F)" "$$(git describe --always --dirty)" "$$(go version)"
+
+.PHONY: fuzz-long
+fuzz-long: deps ## read MUTANTS (ten million) broken files of each weights format and record it
+	@mkdir -p .bench
+	{ $(RECORDED); go test -count=1 ./engine/weights -run TestMutants -v -timeout 0 -mutants '$(MUTANTS)' | grep -E 'executions|FAIL|Error|seed'; } | tee .bench/mutants.txt
+	grep -q 'GGUF: .*no finding' .bench/mutants.txt && mv .bench/mutants.txt engine/weights/testdata/mutants.txt
+
+.PHONY: differential
+differential: deps ## compare a million broken files with the Rust crate safetensors and record it
+	cd engine/weights/testdata/differential && $(CARGO) build --release --locked --quiet
+	@mkdir -p .bench
+	{ $(RECORDED); go test -count=1 ./engine/weights -run TestDifferential -v -timeout 0 -mutants 1000000 -record \
+	  -referee "$$(sed -n 's/^target-dir = "\(.*\)"/\1/p' .deps/cargo.toml)/release/differential" | \
+	  sed -n 's/^ *differential_test.go:[0-9]*: //p; /FAIL/p'; } | tee .bench/differential.txt
+	grep -q 'none by us alone' .bench/differential.txt && mv .bench/differential.txt engine/weights/testdata/differential.txt
 
 .PHONY: bench
 # The first run waits 15 minutes for llama.cpp to be compiled. Without the peers'

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -32,19 +33,12 @@ func FuzzSafetensors(f *testing.F) {
 			return
 		}
 		file := safetensors(header, int(size))
-		m, err := OpenFolder(&memFolder{files: map[string][]byte{singleFile: file}})
-		if err != nil {
-			requireFormatError(t, err)
+		if !requireSound(t, file, checkSafetensors) {
 			return
 		}
-		// What is accepted covers the file, and reads back from a rewrite.
-		require.Equal(t, int64(size), m.Bytes())
-		end := int64(len(file)) - int64(size)
-		for _, x := range m.Tensors {
-			require.GreaterOrEqual(t, x.Offset, end)
-			require.LessOrEqual(t, x.Offset+x.Bytes, int64(len(file)))
-			require.NoError(t, m.ReadTensor(x, make([]byte, x.Bytes)))
-		}
+		// What is accepted reads back from a rewrite.
+		m, err := OpenFolder(&memFolder{files: map[string][]byte{singleFile: file}})
+		require.NoError(t, err)
 		var again bytes.Buffer
 		require.NoError(t, Write(&again, nil, m.Tensors, copyFrom(m)))
 		back, err := OpenFolder(&memFolder{files: map[string][]byte{singleFile: again.Bytes()}})
@@ -63,6 +57,29 @@ func FuzzSafetensors(f *testing.F) {
 	})
 }
 
+// FuzzMutants has the fuzzer choose how valid files of both formats are built and
+// broken.
+func FuzzMutants(f *testing.F) {
+	for seed := range uint64(64) {
+		f.Add(seeded(seed, nil).b)
+	}
+	f.Fuzz(func(t *testing.T, decisions []byte) {
+		requireSound(t, safetensorsMutant(&choices{decisions}), checkSafetensors)
+		requireSound(t, ggufMutant(&choices{decisions}), checkGGUF)
+	})
+}
+
+// requireSound demands that a file is read in bounded memory and either refused
+// in good order or accepted, which it reports.
+func requireSound(t *testing.T, file []byte, check func([]byte) error) bool {
+	err := boundedBy(file, func() error { return check(file) })
+	if err == nil {
+		return true
+	}
+	requireFormatError(t, err)
+	return false
+}
+
 // requireFormatError checks that a refusal is typed and says which file.
 func requireFormatError(t *testing.T, err error) {
 	var format *FormatError
@@ -75,32 +92,48 @@ func FuzzConfig(f *testing.F) {
 	for _, seed := range []string{`{"model_type":"llama","eos_token_id":[1,2],"text_config":{"vocab_size":3}}`,
 		`{"model_type":"m","quantization":{"group_size":32,"bits":4,"mode":"affine","a.b":{"group_size":64,"bits":8},"c":false}}`,
 		`{"model_type":"\ud83d\ude00","x":[-1.5e-3,{"y":[[]]}],"eos_token_id":null}`} {
-		f.Add(seed, `{"eos_token_id":7}`)
+		f.Add(seed, `{"eos_token_id":7}`, []byte{})
 	}
-	f.Fuzz(func(t *testing.T, config, generation string) {
+	for seed := range uint64(32) {
+		f.Add("", "", seeded(seed, nil).b)
+	}
+	f.Fuzz(func(t *testing.T, config, generation string, decisions []byte) {
 		if len(config)+len(generation) > most {
 			return
 		}
-		c, err := readConfig(config, generation)
-		if err != nil {
-			requireFormatError(t, err)
-			return
-		}
-		require.True(t, json.Valid(c.Raw))
-		require.NotEmpty(t, c.ModelType)
-		for _, id := range c.EOS {
-			require.GreaterOrEqual(t, id, int32(0))
-		}
-		if q := c.Quantization; q != nil {
-			p, _, _ := q.For("a.b")
+		requireSoundConfig(t, config, generation)
+		c := &choices{decisions}
+		requireSoundConfig(t, configMutant(c), configMutant(c))
+	})
+}
+
+// requireSoundConfig demands that a configuration is refused in good order or
+// holds what its documentation says.
+func requireSoundConfig(t *testing.T, config, generation string) {
+	c, err := readConfig(config, generation)
+	if err != nil {
+		requireFormatError(t, err)
+		return
+	}
+	require.True(t, json.Valid(c.Raw))
+	require.NotEmpty(t, c.ModelType)
+	for _, id := range c.EOS {
+		require.GreaterOrEqual(t, id, int32(0))
+	}
+	if q := c.Quantization; q != nil {
+		for _, path := range []string{"a.b", "lm_head", "model.layers.0.mlp.up_proj"} {
+			p, packed, _ := q.For(path)
 			require.LessOrEqual(t, p.Bits, 8)
+			require.True(t, !packed || p.Bits > 0 && p.GroupSize > 0, "%+v", p)
 		}
-		n, _, err := c.Natural("vocab_size")
+	}
+	for _, member := range []string{"vocab_size", "hidden_size"} {
+		n, _, err := c.Natural(member)
 		if err != nil {
 			requireFormatError(t, err)
 		}
 		require.GreaterOrEqual(t, n, int64(0))
-	})
+	}
 }
 
 func FuzzGGUF(f *testing.F) {
@@ -113,21 +146,11 @@ func FuzzGGUF(f *testing.F) {
 		if len(file) > most {
 			return
 		}
-		folder := &memFolder{files: map[string][]byte{"m.gguf": file}}
-		g, err := OpenGGUFIn(folder, "m.gguf")
-		if err != nil {
-			requireFormatError(t, err)
-			require.Zero(t, folder.open)
+		if !requireSound(t, file, checkGGUF) {
 			return
 		}
-		var end int64
-		for i := range g.Tensors {
-			x := &g.Tensors[i]
-			require.GreaterOrEqual(t, x.Offset, end)
-			end = x.Offset + x.Bytes
-			require.NoError(t, g.ReadAt(x, make([]byte, x.Bytes), 0))
-		}
-		require.LessOrEqual(t, end, int64(len(file)))
+		g, err := OpenGGUFIn(&memFolder{files: map[string][]byte{"m.gguf": file}}, "m.gguf")
+		require.NoError(t, err)
 		if _, err := newImporter(t.Context(), g, nil); err != nil {
 			requireFormatError(t, err)
 		}
@@ -208,6 +231,22 @@ func TestAllocationFollowsTheFile(t *testing.T) {
 			_, err := OpenGGUFIn(folder, "m.gguf")
 			return err
 		}), uint64(1<<18), name) // a quarter of it is the read buffer
+	}
+	// A header of many small entries, and one of one long string, take no more
+	// than four times themselves.
+	for _, header := range []string{"{" + numbered(100_000, `"%[1]d":{"dtype":"I8","shape":[],"data_offsets":[%[1]d,%[1]d]}`) + "}",
+		`{"` + strings.Repeat(`\n`, 1<<20) + `":0}`, "{" + numbered(100_000, `"%[1]d":{"dtype":"I8","shape":[0],"data_offsets":[0,0]}`) + "}"} {
+		file := safetensors(header, 0)
+		err := boundedBy(file, func() error {
+			m, err := OpenFolder(&memFolder{files: map[string][]byte{singleFile: file}})
+			if err == nil {
+				err = m.Close()
+			}
+			return err
+		})
+		if err != nil {
+			requireFormatError(t, err)
+		}
 	}
 	claimed := binary.LittleEndian.AppendUint64(nil, maxHeaderBytes)
 	require.Less(t, allocated(claimed, func(folder *memFolder) error {

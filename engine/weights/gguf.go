@@ -2,6 +2,7 @@ package weights
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"math"
 	"path/filepath"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -31,8 +33,14 @@ type GGUF struct {
 
 	name   string
 	file   File
-	info   fs.FileInfo    // as it was when the header was read
-	values map[string]any // see ggufReader.value for the types
+	info   fs.FileInfo // as it was when the header was read
+	values []ggufValue // sorted by key
+}
+
+// A ggufValue is one key of the metadata. See ggufReader.value for the types.
+type ggufValue struct {
+	key   string
+	value any
 }
 
 // A GGUFTensor is where one tensor of a GGUF file lies.
@@ -62,7 +70,7 @@ func OpenGGUFIn(folder Folder, name string) (*GGUF, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	g := &GGUF{name: name, file: f, values: make(map[string]any)}
+	g := &GGUF{name: name, file: f}
 	if err := g.readHeader(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -136,6 +144,18 @@ func (r *ggufReader) fixed(n int64) ([]byte, error) {
 	return p, r.fill(p)
 }
 
+// skip passes over n bytes.
+func (r *ggufReader) skip(n int64) error {
+	if err := r.holds(n); err != nil {
+		return err
+	}
+	if _, err := r.r.Discard(int(n)); err != nil {
+		return r.failed(err)
+	}
+	r.pos += n
+	return nil
+}
+
 // holds reports whether n more bytes can be read.
 func (r *ggufReader) holds(n int64) error {
 	switch {
@@ -149,13 +169,19 @@ func (r *ggufReader) holds(n int64) error {
 
 func (r *ggufReader) fill(p []byte) error {
 	if _, err := io.ReadFull(r.r, p); err != nil {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		return fmt.Errorf("%s: read %s at offset %d: %w", r.name, r.field, r.pos, err)
+		return r.failed(err)
 	}
 	r.pos += int64(len(p))
 	return nil
+}
+
+// failed says what was being read when the file failed. Its size is known, so
+// that an early end means that it was cut meanwhile.
+func (r *ggufReader) failed(err error) error {
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("%s: read %s at offset %d: %w", r.name, r.field, r.pos, err)
 }
 
 func (r *ggufReader) u32() (uint32, error) {
@@ -215,7 +241,7 @@ func (g *GGUF) readHeader() error {
 	}
 	g.info = info
 	r := &ggufReader{name: g.name, size: info.Size(),
-		r: bufio.NewReaderSize(io.NewSectionReader(g.file, 0, info.Size()), 1<<16)}
+		r: bufio.NewReaderSize(io.NewSectionReader(g.file, 0, info.Size()), int(min(info.Size(), 1<<16)))}
 	r.field = "magic"
 	magic, err := r.bytes(4)
 	if err != nil {
@@ -236,21 +262,29 @@ func (g *GGUF) readHeader() error {
 	case g.Version < 2 || g.Version > 3:
 		return r.bad("%d is unknown, want 2 or 3", g.Version)
 	}
-	// A tensor takes at least its name's length, rank, type and offset; a key
-	// its length, type and a byte of value.
+	// A tensor takes at least a name of one byte and its length, the rank, one
+	// dimension, type and offset; a key a name, its length, type and a byte of
+	// value.
 	r.field = "tensor count"
-	tensors, err := r.count(maxGGUFTensors, 8+4+4+8)
+	tensors, err := r.count(maxGGUFTensors, 8+1+4+8+4+8)
 	if err != nil {
 		return err
 	}
 	r.field = "key count"
-	keys, err := r.count(maxGGUFKeys, 8+4+1)
+	keys, err := r.count(maxGGUFKeys, 8+1+4+1)
 	if err != nil {
 		return err
 	}
+	g.values = make([]ggufValue, 0, keys)
 	for i := range keys {
 		if err := g.readKey(r, i); err != nil {
 			return err
+		}
+	}
+	slices.SortFunc(g.values, func(a, b ggufValue) int { return cmp.Compare(a.key, b.key) })
+	for i := range g.values[min(1, keys):] {
+		if key := g.values[i].key; key == g.values[i+1].key {
+			return g.badKey(key, "appears twice")
 		}
 	}
 	return g.readTensors(r, tensors)
@@ -267,15 +301,12 @@ func (g *GGUF) readKey(r *ggufReader, i int64) error {
 		return r.bad("name %s %s", quote(key), reason)
 	}
 	r.field = "key " + quote(key)
-	if _, dup := g.values[key]; dup {
-		return r.bad("appears twice")
-	}
 	kind, err := r.u32()
 	if err != nil {
 		return err
 	}
 	value, err := r.value(kind)
-	g.values[key] = value
+	g.values = append(g.values, ggufValue{key, value})
 	return err
 }
 
@@ -286,7 +317,8 @@ func (g *GGUF) readTensors(r *ggufReader, n int64) error {
 	if err != nil {
 		return err
 	}
-	seen := make(map[string]struct{})
+	names := make([]string, 0, n)
+	g.Tensors = make([]GGUFTensor, 0, n)
 	var next int64 // relative to the start of the data
 	for i := range n {
 		r.field = fmt.Sprintf("tensor %d", i)
@@ -294,10 +326,7 @@ func (g *GGUF) readTensors(r *ggufReader, n int64) error {
 		if err != nil {
 			return err
 		}
-		if _, dup := seen[t.Name]; dup {
-			return r.bad("appears twice")
-		}
-		seen[t.Name] = struct{}{}
+		names = append(names, t.Name)
 		switch {
 		case t.Offset%alignment != 0:
 			return r.bad("offset %d is not a multiple of the alignment %d", t.Offset, alignment)
@@ -310,6 +339,13 @@ func (g *GGUF) readTensors(r *ggufReader, n int64) error {
 		}
 		next = pad(t.Offset+t.Bytes, alignment)
 		g.Tensors = append(g.Tensors, t)
+	}
+	slices.Sort(names)
+	for i := range names[min(1, n):] {
+		if names[i] == names[i+1] {
+			r.field = "tensor " + quote(names[i])
+			return r.bad("appears twice")
+		}
 	}
 	r.field = "tensor data"
 	start := pad(r.pos, alignment)

@@ -1,9 +1,11 @@
 package weights
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // The value types of GGUF metadata.
@@ -29,8 +31,13 @@ var ggufWidths = map[uint32]int64{
 	ggufFloat32: 4, ggufBool: 1, ggufUint64: 8, ggufInt64: 8, ggufFloat64: 8,
 }
 
+// smallInts stands for an array of 8-bit or 16-bit integers. No importer reads one,
+// and as a slice of int64 it would take eight times its size.
+type smallInts struct{}
+
 // value reads a value: an int64, uint64 (only above the range of int64),
-// float64, bool or string, or a slice of int64, float64, bool or string.
+// float64, bool or string, a slice of int64, float64, bool or string, or
+// smallInts.
 func (r *ggufReader) value(kind uint32) (any, error) {
 	if kind != ggufArray {
 		return r.scalar(kind)
@@ -56,74 +63,104 @@ func (r *ggufReader) value(kind uint32) (any, error) {
 	return r.array(kind, n)
 }
 
-// array reads n values of one type. The slice grows as they arrive, and is
-// typed, because a vocabulary as []any would take four times its size.
+// array reads n values of one type. The slices are typed, because a vocabulary as
+// []any would take four times its size.
 func (r *ggufReader) array(kind uint32, n int64) (any, error) {
 	switch kind {
 	case ggufString:
-		return readArray[string](r, kind, n)
+		return readArray(r, n, func() (string, error) { return r.str(maxGGUFString) })
 	case ggufFloat32, ggufFloat64:
-		return readArray[float64](r, kind, n)
+		return readArray(r, n, func() (float64, error) { return r.float(kind) })
 	case ggufBool:
-		return readArray[bool](r, kind, n)
+		return readArray(r, n, r.bool)
+	case ggufUint8, ggufInt8, ggufUint16, ggufInt16:
+		return smallInts{}, r.skip(n * ggufWidths[kind])
 	}
-	return readArray[int64](r, kind, n)
+	return readArray(r, n, func() (int64, error) {
+		u, err := r.integer(kind)
+		if err == nil && kind == ggufUint64 && u < 0 {
+			err = r.bad("element %d is out of range", uint64(u))
+		}
+		return u, err
+	})
 }
 
-func readArray[T any](r *ggufReader, kind uint32, n int64) ([]T, error) {
-	var list []T
-	for i := range n {
-		v, err := r.scalar(kind)
+// readArray reads n values with next. A header may claim more of them than it
+// holds, so room for many is made only as they arrive.
+func readArray[T any](r *ggufReader, n int64, next func() (T, error)) ([]T, error) {
+	list := make([]T, 0, min(n, 1<<12))
+	for range n {
+		v, err := next()
 		if err != nil {
 			return nil, err
 		}
-		item, ok := v.(T)
-		if !ok {
-			return nil, r.bad("element %d is %v, out of range", i, v)
+		if len(list) == cap(list) {
+			list = slices.Grow(list, int(min(n-int64(len(list)), int64(len(list)))))
 		}
-		list = append(list, item)
+		list = append(list, v)
 	}
 	return list, nil
 }
 
 // scalar reads one value that is not an array.
 func (r *ggufReader) scalar(kind uint32) (any, error) {
-	if kind == ggufString {
+	switch kind {
+	case ggufString:
 		return r.str(maxGGUFString)
+	case ggufFloat32, ggufFloat64:
+		return r.float(kind)
+	case ggufBool:
+		return r.bool()
 	}
-	width, ok := ggufWidths[kind]
-	if !ok {
+	if _, ok := ggufWidths[kind]; !ok {
 		return nil, r.bad("has the unknown type %d", kind)
 	}
-	p, err := r.fixed(width)
+	n, err := r.integer(kind)
+	if kind == ggufUint64 && n < 0 {
+		return uint64(n), err
+	}
+	return n, err
+}
+
+// raw reads the bits of a value of a fixed size.
+func (r *ggufReader) raw(kind uint32) (uint64, error) {
+	p, err := r.fixed(ggufWidths[kind])
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	var raw [8]byte
 	copy(raw[:], p)
-	u := binary.LittleEndian.Uint64(raw[:])
+	return binary.LittleEndian.Uint64(raw[:]), nil
+}
+
+// integer reads an integer of any width, a uint64 as the int64 of the same bits.
+func (r *ggufReader) integer(kind uint32) (int64, error) {
+	u, err := r.raw(kind)
 	switch kind {
 	case ggufInt8:
-		return int64(int8(u)), nil
+		return int64(int8(u)), err
 	case ggufInt16:
-		return int64(int16(u)), nil
+		return int64(int16(u)), err
 	case ggufInt32:
-		return int64(int32(u)), nil
-	case ggufFloat32:
-		return float64(math.Float32frombits(uint32(u))), nil
-	case ggufFloat64:
-		return math.Float64frombits(u), nil
-	case ggufBool:
-		if u > 1 {
-			return nil, r.bad("bool is %d", u)
-		}
-		return u == 1, nil
-	case ggufUint64:
-		if u > math.MaxInt64 {
-			return u, nil
-		}
+		return int64(int32(u)), err
 	}
-	return int64(u), nil
+	return int64(u), err
+}
+
+func (r *ggufReader) float(kind uint32) (float64, error) {
+	u, err := r.raw(kind)
+	if kind == ggufFloat32 {
+		return float64(math.Float32frombits(uint32(u))), err
+	}
+	return math.Float64frombits(u), err
+}
+
+func (r *ggufReader) bool() (bool, error) {
+	u, err := r.raw(ggufBool)
+	if err == nil && u > 1 {
+		err = r.bad("bool is %d", u)
+	}
+	return u == 1, err
 }
 
 // badKey makes the error for a key with a value that cannot be used.
@@ -131,9 +168,18 @@ func (g *GGUF) badKey(key, format string, args ...any) error {
 	return &FormatError{File: g.name, Field: "key " + quote(key), Reason: fmt.Sprintf(format, args...)}
 }
 
+// value finds the value of a key.
+func (g *GGUF) value(key string) (any, bool) {
+	i, ok := slices.BinarySearchFunc(g.values, key, func(v ggufValue, key string) int { return cmp.Compare(v.key, key) })
+	if !ok {
+		return nil, false
+	}
+	return g.values[i].value, true
+}
+
 // lookup returns the value of a key as a T. The bool says whether it is there.
 func lookup[T any](g *GGUF, key, want string) (T, bool, error) {
-	value, ok := g.values[key]
+	value, ok := g.value(key)
 	if !ok {
 		return *new(T), false, nil
 	}
@@ -184,7 +230,7 @@ func (g *GGUF) size(key string) (int, error) {
 
 // sizeOr is size with a default.
 func (g *GGUF) sizeOr(key string, absent int) (int, error) {
-	if _, ok := g.values[key]; !ok {
+	if _, ok := g.value(key); !ok {
 		return absent, nil
 	}
 	return g.size(key)

@@ -175,7 +175,14 @@ func (s *jsonScanner) str() (string, error) {
 // escaped finishes a string whose plain part starts at start and whose first
 // backslash is the next byte.
 func (s *jsonScanner) escaped(start int) (string, error) {
-	out := append([]byte(nil), s.b[start:s.pos]...)
+	end := s.pos // the text is no longer than its source
+	for end < len(s.b) && s.b[end] != '"' {
+		if s.b[end] == '\\' {
+			end++
+		}
+		end++
+	}
+	out := append(make([]byte, 0, end-start), s.b[start:s.pos]...)
 	for s.pos < len(s.b) {
 		switch c := s.b[s.pos]; {
 		case c == '"':

@@ -73,7 +73,11 @@ func (m *Model) add(folder Folder, name string) error {
 		return &FormatError{File: name, Reason: fmt.Sprintf(
 			"brings the model to more than %d tensors", maxTensors)}
 	}
-	m.Tensors = append(m.Tensors, tensors...)
+	if m.Tensors == nil {
+		m.Tensors = tensors // as a rule there is one file
+	} else {
+		m.Tensors = append(m.Tensors, tensors...)
+	}
 	return nil
 }
 

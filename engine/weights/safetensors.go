@@ -1,6 +1,7 @@
 package weights
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -19,6 +20,7 @@ const (
 	maxRank        = 16
 	maxNameBytes   = 1024
 	maxDim         = math.MaxInt32 // MLX shapes are int32
+	maxMetadata    = 1 << 14       // keys; they are held in a map while they are read
 )
 
 // A Tensor is where one tensor lies. Shape is outermost first; a scalar has
@@ -102,7 +104,10 @@ type headerParser struct {
 }
 
 func (p *headerParser) parse() ([]Tensor, error) {
-	var tensors []Tensor
+	// Room is made once, for as many entries as there can be: growing a list of a
+	// million would take several times the header.
+	const shortest = len(`"a":{"dtype":"I8","shape":[],"data_offsets":[0,1]},`)
+	tensors := make([]Tensor, 0, min(bytes.Count(p.scan.b, []byte(`"dtype"`)), len(p.scan.b)/shortest))
 	metadata := false
 	err := p.scan.object(func(key string) error {
 		if key == "__metadata__" {
@@ -146,6 +151,9 @@ func (p *headerParser) metadata() error {
 	err := p.scan.object(func(key string) error {
 		if _, dup := seen[key]; dup {
 			return p.bad("", field, "key %s appears twice", quote(key))
+		}
+		if len(seen) == maxMetadata {
+			return p.bad("", field, "has more than %d keys", maxMetadata)
 		}
 		seen[key] = struct{}{}
 		if p.scan.peek() != '"' {
