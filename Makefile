@@ -149,6 +149,7 @@ dist: deps ## dist/harmonyd-VERSION-OS-ARCH.tar.gz: the binary, its libraries, t
 goldens: ## write the golden files anew with mlx-lm, transformers and llama.cpp
 	@engine/deps.sh system mlx mlxc link model native venv
 	go test ./engine -run Golden -goldens -timeout 60m
+	go test ./engine/nn -run Golden -goldens
 	$(PYTHON) engine/native/testdata/goldens.py
 	$(PYTHON) engine/weights/testdata/blocks_golden.py engine/weights/testdata/blocks.json.gz
 	$(PYTHON) engine/weights/testdata/tokenizer_golden.py '.deps/models/$(MODEL).gguf' \

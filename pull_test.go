@@ -72,7 +72,7 @@ func TestPulledModelsGenerate(t *testing.T) {
 	require.Contains(t, errs, "3 files")
 	out, errs = run(serveRepository(t, strange, "mlx-community/odd"), "pull", "mlx-community/odd")
 	require.Contains(t, out, "Pulled mlx-community/odd")
-	require.Contains(t, errs, `warning: mlx-community/odd cannot be used as it is: config.json: model_type: "odd" is not supported`)
+	require.Contains(t, errs, `warning: this model cannot be used as it is: config.json: model_type: "odd" is not supported`)
 	out, _ = run("", "models")
 	require.Regexp(t, `mlx-community/tiny +llama +plain +4096`, out)
 	require.Regexp(t, `mlx-community/odd +unusable: config.json: model_type`, out)

@@ -102,6 +102,11 @@ func (m models) Pull(ctx context.Context, p terminal.Pull) (terminal.Pulled, err
 	got, err := m.Hub.Pull(ctx, remote, hub.Pull{
 		Repo: p.Repo, Revision: p.Revision, ID: p.ID, Progress: p.Progress,
 		Planned: func(plan hub.Planned) { p.Planned(terminal.PullPlan(plan)) },
+		Configured: func(folder string) {
+			if problem := engine.Problem(hub.Model{Folder: folder}); problem != "" {
+				p.Warn(problem)
+			}
+		},
 	})
 	if err != nil {
 		return terminal.Pulled{}, err

@@ -102,7 +102,7 @@ func examineMemory(free int64) Finding {
 }
 
 func examineModels(ctx context.Context, root string) []Finding {
-	const mend = "make demo, or harmonyd import FILE.gguf"
+	const mend = "make demo, harmonyd pull REPO, or harmonyd import FILE.gguf"
 	list, err := hub.New(root).List(ctx)
 	if err != nil {
 		return []Finding{{Name: "models", State: Lacking, Detail: err.Error(), Mend: mend}}

@@ -97,9 +97,9 @@ type converting struct {
 	explicit     bool // the type was asked for
 	chunk        int
 
-	thread   *thread
-	progress func(done, total int64)
-	done     int64
+	thread      *thread
+	progress    func(done, total int64)
+	done, total int64
 }
 
 // convertStep makes the tensors of one slot of the model.
@@ -253,6 +253,7 @@ func (c *converting) step(sl nn.Slot) (convertStep, error) {
 			return st, fmt.Errorf("%s.%s: missing", sl.Path, leaf)
 		}
 		st.in = append(st.in, t)
+		c.total += t.Bytes
 	}
 	if to, ok := conversionTypes[c.Dtype]; ok && (isFloat(sl.Dtype) || sl.Packing.Bits > 0) {
 		st.dtype = to
@@ -450,7 +451,7 @@ func (p *converter) step(ctx context.Context, st *convertStep) error {
 			}
 		}
 		if p.progress != nil {
-			p.progress(p.done, p.files.Bytes())
+			p.progress(p.done, p.total)
 		}
 	}
 	return nil
@@ -458,6 +459,7 @@ func (p *converter) step(ctx context.Context, st *convertStep) error {
 
 // piece converts n rows of in to out. Engine thread only.
 func (p *converter) piece(st *convertStep, n int) error {
+	defer mlx.ClearCache() // or a GPU would keep a chunk for every shape
 	s := mlx.NewScope(mlx.Stream{})
 	defer s.Close()
 	var in [3]mlx.Array

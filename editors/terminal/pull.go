@@ -12,6 +12,8 @@ type Pull struct {
 	Repo, Revision, ID string
 	// Planned is called when it is known what will be fetched.
 	Planned func(PullPlan)
+	// Warn is called before the weights are fetched where they will be of no use.
+	Warn func(problem string)
 	// Progress is called from other goroutines, one call at a time, with what
 	// there is of a file, and with the sums under the empty name.
 	Progress func(file string, done, total int64)
@@ -63,21 +65,26 @@ HF_TOKEN, in the file that HF_TOKEN_PATH names, or where "hf auth login" keeps i
 				}
 				fmt.Fprintln(c.Err)
 			}}
+			warned := ""
+			p.Warn = func(problem string) {
+				warned = problem
+				fmt.Fprintf(c.Err, "warning: this model cannot be used as it is: %s\n", problem)
+			}
 			p.Repo, p.Revision, _ = strings.Cut(args[0], "@")
 			got, err := m.Pull(ctx, p)
 			bar.done()
 			if err != nil {
 				return interrupted(ctx, err)
 			}
-			return c.printPulled(got)
+			return c.printPulled(got, warned)
 		},
 	}
 	cmd.Flags().StringVar(&id, "id", "", "`id` of the new model; the default is the repository's name")
 	return cmd
 }
 
-func (c Commands) printPulled(p Pulled) error {
-	if p.Problem != "" {
+func (c Commands) printPulled(p Pulled, warned string) error {
+	if p.Problem != "" && p.Problem != warned {
 		fmt.Fprintf(c.Err, "warning: %s cannot be used as it is: %s\n", p.ID, p.Problem)
 	}
 	verb := "Pulled"

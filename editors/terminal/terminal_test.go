@@ -72,6 +72,9 @@ func (h *hub) Import(ctx context.Context, file, id string, progress func(done, t
 func (h *hub) Pull(_ context.Context, p Pull) (Pulled, error) {
 	h.pulled = p
 	p.Planned(PullPlan{ID: "owner/m", Commit: "0123456789abcdef", Files: 3, Bytes: 2_000_000, Have: 1_000_000})
+	if h.got.Problem == "odd" {
+		p.Warn(h.got.Problem)
+	}
 	p.Progress("model.safetensors", 1_000_000, 2_000_000)
 	p.Progress("", 1_000_000, 2_000_000)
 	return h.got, h.err
@@ -228,6 +231,10 @@ func TestPull(t *testing.T) {
 	require.NoError(t, r.failure, "the files are what the hub has")
 	require.Contains(t, r.err, "warning: owner/m cannot be used as it is: model_type: odd\n")
 	require.NotContains(t, r.out, "Try it")
+	h.got.Problem = "odd"
+	r = run(t, c, "pull", "owner/m")
+	require.Contains(t, r.err, "warning: this model cannot be used as it is: odd\n")
+	require.Equal(t, 1, strings.Count(r.err, "warning"), "once is enough")
 
 	require.Equal(t, ExitUsage, run(t, c, "pull").code)
 	h.err = errors.New("cannot reach the hub")

@@ -18,7 +18,7 @@ import (
 const removePrefix = ".removing-"
 
 // ErrBusy says that another process is changing the folder of models.
-var ErrBusy = errors.New("another process is importing or removing a model")
+var ErrBusy = errors.New("another process is importing, converting or removing a model")
 
 // lock keeps other processes from changing the hub. The lock goes when the
 // process does, however it ends.

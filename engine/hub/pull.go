@@ -40,6 +40,9 @@ type Pull struct {
 
 	// Planned, if not nil, is called when it is known what will be fetched.
 	Planned func(Planned)
+	// Configured, if not nil, is called when the folder has its config.json and none
+	// of its weights yet.
+	Configured func(folder string)
 	// Progress, if not nil, is called from other goroutines, one call at a time,
 	// with what there is of a file, and with the sums of all under the empty name.
 	Progress func(file string, done, total int64)
@@ -232,8 +235,8 @@ func checkSpace(folder string, need int64) error {
 	return nil
 }
 
-// fetch fetches all files, the largest first: the last ones are then small, and
-// the workers end at about the same time.
+// fetch fetches config.json and then the rest, the largest first: the last ones
+// are then small, and the workers end at about the same time.
 func (w *pulling) fetch(ctx context.Context, folder string) error {
 	files := slices.SortedStableFunc(slices.Values(w.list.Files), func(a, b remoteFile) int {
 		return cmp.Compare(b.Size, a.Size)
@@ -241,8 +244,19 @@ func (w *pulling) fetch(ctx context.Context, folder string) error {
 	w.files = make(map[string]int64)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	bring := func(f remoteFile) error {
+		job := &fetch{remote: w.remote, list: w.list, file: f, folder: folder, done: func(n int64) { w.report(f, n) }}
+		return job.run(ctx)
+	}
+	i := slices.IndexFunc(files, func(f remoteFile) bool { return f.Name == "config.json" })
+	if err := bring(files[i]); err != nil {
+		return err
+	}
+	if w.Configured != nil {
+		w.Configured(folder)
+	}
 	queue := make(chan remoteFile, len(files))
-	for _, f := range files {
+	for _, f := range slices.Delete(files, i, i+1) {
 		queue <- f
 	}
 	close(queue)
@@ -253,9 +267,7 @@ func (w *pulling) fetch(ctx context.Context, folder string) error {
 				if ctx.Err() != nil {
 					return
 				}
-				job := &fetch{remote: w.remote, list: w.list, file: f, folder: folder,
-					done: func(n int64) { w.report(f, n) }}
-				if err := job.run(ctx); err != nil {
+				if err := bring(f); err != nil {
 					stop(err)
 				}
 			}

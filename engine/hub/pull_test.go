@@ -3,7 +3,9 @@ package hub
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -62,7 +64,11 @@ func TestPull(t *testing.T) {
 	h, from, r := pulls(t)
 	var plan Planned
 	at := make(map[string][2]int64)
-	p, err := h.Pull(t.Context(), r, Pull{Repo: testRepo, Planned: func(p Planned) { plan = p },
+	configured := func(folder string) {
+		require.FileExists(t, filepath.Join(folder, "config.json"))
+		require.Len(t, from.requests, 1, "before anything else is fetched")
+	}
+	p, err := h.Pull(t.Context(), r, Pull{Repo: testRepo, Planned: func(p Planned) { plan = p }, Configured: configured,
 		Progress: func(file string, done, total int64) {
 			require.LessOrEqual(t, done, total)
 			require.GreaterOrEqual(t, done, at[file][0])
@@ -86,6 +92,10 @@ func TestPull(t *testing.T) {
 	require.Equal(t, [2]int64{sum, sum}, at[""])
 	require.Len(t, at, 5)
 	require.Equal(t, Planned{ID: testRepo, Commit: testCommit, Files: 4, Bytes: sum}, plan)
+
+	for _, req := range from.requests {
+		require.Equal(t, "identity", req.Header.Get("Accept-Encoding"), "what is hashed is what is sent")
+	}
 
 	// What is kept elsewhere is fetched from there, without the token.
 	weights := from.asked("model.safetensors")
@@ -338,6 +348,19 @@ func TestPullWithoutANetwork(t *testing.T) {
 	_, err = New(t.TempDir()).Pull(t.Context(), r, Pull{Repo: testRepo})
 	require.ErrorContains(t, err, "pull mlx-community/tiny: cannot reach 127.0.0.1:")
 	require.ErrorContains(t, err, "is this machine online? HF_ENDPOINT names another hub")
+}
+
+func TestPullFromAnImpostor(t *testing.T) {
+	from := httptest.NewUnstartedServer(nil)
+	from.Config.ErrorLog = log.New(io.Discard, "", 0)
+	from.StartTLS()
+	defer from.Close()
+	t.Setenv("HF_ENDPOINT", from.URL)
+	r, err := NewRemote()
+	require.NoError(t, err)
+	r.sleep = func(context.Context, time.Duration) { t.Error("waited for another certificate") }
+	_, err = New(t.TempDir()).Pull(t.Context(), r, Pull{Repo: testRepo})
+	require.ErrorContains(t, err, "failed to verify certificate")
 }
 
 func TestPullCancelledAtTheListing(t *testing.T) {

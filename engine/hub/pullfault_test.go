@@ -203,7 +203,7 @@ func TestPullGivesUp(t *testing.T) {
 		"no such model or revision":                             {answer(404), 1},
 		"answers 418 I'm a teapot":                              {answer(418), 1},
 		"the file changed on the server (tried 6 times)":        {answer(416), maxAttempts},
-		"redirected 10 times": {func(w http.ResponseWriter, r *http.Request) bool {
+		": redirected 10 times": {func(w http.ResponseWriter, r *http.Request) bool {
 			http.Redirect(w, r, r.URL.Path, http.StatusFound)
 			return true
 		}, 0},

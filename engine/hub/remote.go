@@ -3,6 +3,7 @@ package hub
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ const (
 	maxListing      = 32 << 20 // bytes; that of 10,000 files is 3 MB
 	maxRedirects    = 10
 	// maxAttempts is how often a request is tried while it gains nothing. With
-	// the pauses between them that is about a minute.
+	// the pauses between them that is about half a minute.
 	maxAttempts = 6
 	maxPause    = 5 * time.Minute // a server that wants more is told of, not waited for
 )
@@ -62,8 +63,6 @@ func NewRemote() (*Remote, error) {
 		return nil, err
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	// What is stored is what is hashed, resumed and counted.
-	transport.DisableCompression = true
 	r := &Remote{endpoint: endpoint, token: token, stall: 30 * time.Second, sleep: sleep}
 	r.client = &http.Client{Transport: transport, CheckRedirect: r.redirect}
 	return r, nil
@@ -113,14 +112,14 @@ func sleep(ctx context.Context, d time.Duration) {
 // to another host, nor to another port of the same, nor back after such a hop.
 func (r *Remote) redirect(req *http.Request, via []*http.Request) error {
 	if len(via) >= maxRedirects {
-		return fmt.Errorf("redirected %d times", len(via))
+		return &permanentError{fmt.Sprintf("redirected %d times", len(via))}
 	}
 	for _, earlier := range append(via[:len(via):len(via)], req) {
 		if earlier.URL.Host != r.endpoint.Host || earlier.URL.Scheme != r.endpoint.Scheme {
 			req.Header.Del("Authorization")
 		}
 		if earlier.URL.Scheme == "https" && req.URL.Scheme != "https" {
-			return fmt.Errorf("redirected from https to %s", req.URL.Scheme)
+			return &permanentError{"redirected from https to " + req.URL.Scheme}
 		}
 	}
 	return nil
@@ -145,6 +144,11 @@ type temporaryError struct {
 func (e *temporaryError) Error() string { return e.err.Error() }
 func (e *temporaryError) Unwrap() error { return e.err }
 
+// A permanentError is what a redirect runs into and every later attempt would.
+type permanentError struct{ text string }
+
+func (e *permanentError) Error() string { return e.text }
+
 // send makes one request and answers with a response below 300 or an error. The
 // caller closes the body. A watchdog ends a request that nothing comes of.
 func (r *Remote) send(ctx context.Context, method, address string, header http.Header) (*http.Response, error) {
@@ -159,6 +163,8 @@ func (r *Remote) send(ctx context.Context, method, address string, header http.H
 		req.Header[k] = v
 	}
 	req.Header.Set("User-Agent", "harmonyd")
+	// What is stored is what is hashed, resumed and counted.
+	req.Header.Set("Accept-Encoding", "identity")
 	if r.token != "" {
 		req.Header.Set("Authorization", "Bearer "+r.token)
 	}
@@ -220,6 +226,11 @@ func (r *Remote) networkError(ctx context.Context, err error) error {
 			host = u.Host
 		}
 		err = from.Err
+	}
+	var permanent *permanentError
+	var certificate *tls.CertificateVerificationError
+	if errors.As(err, &permanent) || errors.As(err, &certificate) {
+		return fmt.Errorf("%s: %w", host, err)
 	}
 	var dial *net.OpError
 	if errors.As(err, &dial) && dial.Op == "dial" {

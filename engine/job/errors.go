@@ -26,7 +26,7 @@ type ModelNotFoundError struct {
 
 func (e *ModelNotFoundError) Error() string {
 	if len(e.Available) == 0 {
-		return fmt.Sprintf("model %q: not found, and no model is installed; import one with `harmonyd import FILE`", e.Model)
+		return fmt.Sprintf("model %q: not found, and no model is installed; get one with `harmonyd import FILE` or `harmonyd pull REPO`", e.Model)
 	}
 	return fmt.Sprintf("model %q: not found; installed are %q", e.Model, e.Available)
 }
