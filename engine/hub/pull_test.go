@@ -66,7 +66,7 @@ func TestPull(t *testing.T) {
 	at := make(map[string][2]int64)
 	configured := func(folder string) {
 		require.FileExists(t, filepath.Join(folder, "config.json"))
-		require.Len(t, from.requests, 1, "before anything else is fetched")
+		require.Len(t, from.read(&from.requests), 1, "before anything else is fetched")
 	}
 	p, err := h.Pull(t.Context(), r, Pull{Repo: testRepo, Planned: func(p Planned) { plan = p }, Configured: configured,
 		Progress: func(file string, done, total int64) {
@@ -81,7 +81,7 @@ func TestPull(t *testing.T) {
 	require.Equal(t, "llama", p.Family)
 	require.False(t, p.Before)
 	requireInstalled(t, h, from, testRepo)
-	require.Equal(t, "/api/models/"+testRepo+"/revision/main", from.lookups[0].URL.Path)
+	require.Equal(t, "/api/models/"+testRepo+"/revision/main", from.read(&from.lookups)[0].URL.Path)
 
 	var sum int64
 	for _, name := range []string{"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} {
@@ -93,7 +93,7 @@ func TestPull(t *testing.T) {
 	require.Len(t, at, 5)
 	require.Equal(t, Planned{ID: testRepo, Commit: testCommit, Files: 4, Bytes: sum}, plan)
 
-	for _, req := range from.requests {
+	for _, req := range from.read(&from.requests) {
 		require.Equal(t, "identity", req.Header.Get("Accept-Encoding"), "what is hashed is what is sent")
 	}
 
@@ -110,12 +110,12 @@ func TestPull(t *testing.T) {
 	require.Equal(t, p.Model, list[0])
 
 	// The same again fetches nothing.
-	n := len(from.requests)
+	n := len(from.read(&from.requests))
 	p, err = h.Pull(t.Context(), r, Pull{Repo: testRepo, Revision: "v1.0"})
 	require.NoError(t, err)
 	require.True(t, p.Before)
-	require.Len(t, from.requests, n)
-	require.Equal(t, "/api/models/"+testRepo+"/revision/v1.0", from.lookups[1].URL.Path)
+	require.Len(t, from.read(&from.requests), n)
+	require.Equal(t, "/api/models/"+testRepo+"/revision/v1.0", from.read(&from.lookups)[1].URL.Path)
 
 	_, err = h.Pull(t.Context(), r, Pull{Repo: testRepo, ID: "other"})
 	require.NoError(t, err)
@@ -129,8 +129,8 @@ func TestPullFromABareMirror(t *testing.T) {
 	_, err := h.Pull(t.Context(), r, Pull{Repo: testRepo})
 	require.NoError(t, err)
 	requireInstalled(t, h, from, testRepo)
-	require.Len(t, from.lookups, 5, "the listing and the headers of four files")
-	for _, l := range from.lookups {
+	require.Len(t, from.read(&from.lookups), 5, "the listing and the headers of four files")
+	for _, l := range from.read(&from.lookups) {
 		require.NotEmpty(t, l.Header.Get("Authorization"), "no header was asked for elsewhere")
 	}
 }
@@ -205,7 +205,7 @@ func TestPullDistrustsTheListing(t *testing.T) {
 		from.edit = edit
 		_, err := h.Pull(t.Context(), r, Pull{Repo: testRepo})
 		require.ErrorContains(t, err, strings.ReplaceAll(want, "HOST", strings.TrimPrefix(from.URL, "http://")))
-		require.Empty(t, from.requests, want)
+		require.Empty(t, from.read(&from.requests), want)
 		requireNothingInstalled(t, h)
 	}
 	// Folders and hidden files of a repository are no part of a model.
@@ -241,7 +241,7 @@ func TestPullLooksForRoomFirst(t *testing.T) {
 	freeSpace = func(string) (int64, error) { return 64<<20 + 10, nil }
 	_, err := h.Pull(t.Context(), r, Pull{Repo: testRepo})
 	require.ErrorContains(t, err, "of disk and 67.1 MB to spare, 67.1 MB are free in ")
-	require.Empty(t, from.requests)
+	require.Empty(t, from.read(&from.requests))
 	_, err = os.Stat(filepath.Dir(h.folder(testRepo)))
 	require.ErrorIs(t, err, fs.ErrNotExist, "no trace of it is left")
 	freeSpace = func(string) (int64, error) { return 0, errors.New("no such disk") }
@@ -260,7 +260,7 @@ func TestOnePullOfAModelAtATime(t *testing.T) {
 	require.True(t, locked)
 	_, err = h.Pull(t.Context(), r, Pull{Repo: testRepo})
 	require.EqualError(t, err, "pull mlx-community/tiny: another process is pulling it")
-	require.Empty(t, from.requests)
+	require.Empty(t, from.read(&from.requests))
 	require.ErrorContains(t, h.Remove(testRepo), "another process is pulling it")
 	require.NoError(t, other.Unlock())
 

@@ -143,13 +143,13 @@ func TestPullAfterAnInterruptedPull(t *testing.T) {
 	require.NoError(t, os.Rename(filepath.Join(partial, "tokenizer.json"), filepath.Join(partial, "tokenizer.json.part")))
 	require.NoError(t, os.WriteFile(filepath.Join(partial, "tokenizer.json.part"), []byte("longer than the whole"), 0o644))
 
-	from.requests = nil
+	from.forget()
 	var plan Planned
 	_, err = h.Pull(t.Context(), from.remote(t), Pull{Repo: testRepo, Planned: func(p Planned) { plan = p }})
 	require.NoError(t, err)
 	requireInstalled(t, h, from, testRepo)
 	require.Equal(t, int64(100+len("spoilt")+len(from.files["tokenizer.json"])+len(from.files["tokenizer_config.json"])), plan.Have)
-	require.Len(t, from.requests, 3, "the rest of the weights and the spoilt files")
+	require.Len(t, from.read(&from.requests), 3, "the rest of the weights and the spoilt files")
 	require.Equal(t, "bytes=100-", from.asked(file)[0].Header.Get("Range"))
 }
 

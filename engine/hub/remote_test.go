@@ -170,9 +170,22 @@ func (h *fakeHub) serveContent(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(h.files[name]))
 }
 
+// read returns what note has put into a list.
+func (h *fakeHub) read(list *[]*http.Request) []*http.Request {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(*list)
+}
+
+func (h *fakeHub) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.requests = nil
+}
+
 // asked lists the requests for a file's content.
 func (h *fakeHub) asked(name string) (all []*http.Request) {
-	for _, r := range h.requests {
+	for _, r := range h.read(&h.requests) {
 		if filepath.Base(r.URL.Path) == name {
 			all = append(all, r)
 		}
