@@ -71,6 +71,9 @@ type Sequence interface {
 	// Logprobs says how probable the token was that Read returned last. It may be
 	// called where SetSampling asked for logprobs, and costs no other read.
 	Logprobs(*job.Logprobs)
+	// Reach returns the largest length, at most n, that SetBack and Fork can go
+	// back to. N is at most Len.
+	Reach(n int) int
 	// SetBack forgets what is in flight and the last n tokens of the cache. It
 	// reports false, and forgets nothing of the cache, where it cannot.
 	SetBack(n int) bool

@@ -167,6 +167,9 @@ func (g *Generation) settle(eos bool, err error) {
 	if eos {
 		want = min(len(g.tokens), g.seq.Len())
 	}
+	if err == nil {
+		want = g.seq.Reach(want)
+	}
 	if err == nil && want > 0 && g.seq.SetBack(g.seq.Len()-want) {
 		g.entry.prefixes.put(g.seq, g.tokens[:want])
 	} else {

@@ -171,6 +171,30 @@ func stopAtOnce(t *testing.T, b *bench, prompt []int32, n int) outcome {
 	return o
 }
 
+// TestStopGoesBackToACheckpoint has a cache that cannot go back to every length:
+// it goes back as far as it must, and the next turn computes the rest.
+func TestStopGoesBackToACheckpoint(t *testing.T) {
+	const every = 8
+	prompt := pseudoPrompt(20, 96)
+	fresh := newBench(t, Options{})
+	all := generate(t, fresh.Engine, request(prompt, 30)).ids
+	for n := range 10 {
+		b := newBench(t, Options{})
+		b.backend.Checkpoints = every
+		stopped := stopWith(t, b, prompt, n, 3)
+		require.NoError(t, stopped.err)
+		require.Equal(t, all[:n], append([]int32{}, stopped.ids[:n]...))
+		kept := (20 + n) / every * every
+		require.Equal(t, kept, b.keptTokens(t))
+		for _, same := range []int{20 + n, 19, 17} {
+			next := append(slices.Clone(append(slices.Clone(prompt), all[:n]...)[:same]), 1, 2, 3)
+			turn := generate(t, b.Engine, request(next, 5))
+			require.Equal(t, min(kept, same/every*every), turn.result.Usage.CachedTokens)
+			require.Equal(t, generate(t, fresh.Engine, request(next, 5)).ids, turn.ids)
+		}
+	}
+}
+
 func TestStopAfterTheEndCutsBack(t *testing.T) {
 	b := newBench(t, Options{})
 	prompt := pseudoPrompt(20, 96)

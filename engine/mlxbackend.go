@@ -77,11 +77,11 @@ func (q *mlxSequence) Prefill(tokens []int32) error {
 	q.sampler.Feed(s, in, q.cache.Len())
 	q.b.model.Forward(s, in, q.cache)
 	q.roots = q.cache.AppendRoots(q.roots[:0])
-	// One element of the last layer's keys, converted so that it is a copy: a
-	// view would keep MLX from writing the next chunk in place.
+	// One element of the last layer's keys, which is there when all are. It is
+	// converted so that it is a copy: a view would keep MLX from writing the next
+	// chunk in place.
 	last := q.roots[len(q.roots)-2]
-	end := q.cache.Len()
-	mark := s.SliceAxis(s.SliceAxis(s.SliceAxis(s.SliceAxis(last, 0, 0, 1), 1, 0, 1), 2, end-1, end), 3, 0, 1)
+	mark := s.Slice(last, []int{0, 0, 0, 0}, []int{1, 1, 1, 1})
 	mark = s.AsType(mark, mlx.Int32)
 	q.roots = append(q.roots, mark)
 	if err := s.AsyncEval(q.roots...); err != nil {
@@ -166,6 +166,8 @@ func (q *mlxSequence) Read() (int32, error) {
 	}
 	return id, nil
 }
+
+func (q *mlxSequence) Reach(n int) int { return q.cache.Reach(n) }
 
 func (q *mlxSequence) SetBack(n int) bool {
 	q.dropFlight()

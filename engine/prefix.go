@@ -16,14 +16,15 @@ type prefix struct {
 	tokens []int32 // what the sequence holds
 }
 
-// take returns a sequence with the longest beginning of prompt that is kept, and
-// its length; nil where there is none. At least one token of the prompt is left
+// take returns a sequence with the longest beginning of prompt that is kept and
+// can be gone back to, and its length; nil where there is none. At least one token of the prompt is left
 // to compute, since its scores are wanted. A sequence that goes on is handed out
 // itself; one that would lose more than it saves stays, and forked is set.
 func (p *prefixes) take(prompt []int32) (seq Sequence, n int, forked bool) {
 	best, shared := -1, 0
 	for i := range p.kept {
-		if n := commonPrefix(p.kept[i].tokens, prompt[:len(prompt)-1]); n > 0 && n >= shared {
+		n := commonPrefix(p.kept[i].tokens, prompt[:len(prompt)-1])
+		if n = p.kept[i].seq.Reach(n); n > 0 && n >= shared {
 			best, shared = i, n
 		}
 	}
@@ -83,8 +84,9 @@ func (p *prefixes) truncate(seq Sequence, tokens []int32) {
 		if f.seq != seq || len(f.tokens) <= len(tokens) || commonPrefix(f.tokens, tokens) < len(tokens) {
 			continue
 		}
-		if f.seq.SetBack(len(f.tokens) - len(tokens)) {
-			f.tokens = f.tokens[:len(tokens)]
+		// What is beyond stays right where the cache cannot go back to it.
+		if n := f.seq.Reach(len(tokens)); n > 0 && f.seq.SetBack(len(f.tokens)-n) {
+			f.tokens = f.tokens[:n]
 		}
 		return
 	}

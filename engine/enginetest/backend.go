@@ -15,6 +15,8 @@ type Backend struct {
 	Vocab, Context int
 	EOS            []int32
 	Weights        int64 // bytes
+	// Checkpoints, where not 0, makes a sequence go back to multiples of it only.
+	Checkpoints int
 	// Before, where set, is called with the name of each step before it runs.
 	// What it returns is the step's error; it may block or panic.
 	Before func(step string) error
@@ -174,9 +176,17 @@ func (q *Sequence) Read() (int32, error) {
 	return q.flight[(q.read-1)%len(q.flight)], nil
 }
 
+// Reach returns the largest length up to n that can be gone back to.
+func (q *Sequence) Reach(n int) int {
+	if n == q.Len() {
+		return n
+	}
+	return n / max(q.b.Checkpoints, 1) * max(q.b.Checkpoints, 1)
+}
+
 // SetBack forgets what is in flight and the last n tokens.
 func (q *Sequence) SetBack(n int) bool {
-	if n < 0 || n > q.Len() {
+	if keep := q.Len() - n; n < 0 || keep < 0 || q.Reach(keep) != keep {
 		return false
 	}
 	q.chosen, q.read = 0, 0
@@ -185,9 +195,9 @@ func (q *Sequence) SetBack(n int) bool {
 	return true
 }
 
-// Fork returns a sequence of the first n tokens, nil where there are fewer.
+// Fork returns a sequence of the first n tokens, nil where that is out of reach.
 func (q *Sequence) Fork(n int) *Sequence {
-	if n > q.Len() {
+	if n > q.Len() || q.Reach(n) != n {
 		return nil
 	}
 	q.b.Sequences++

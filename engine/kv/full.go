@@ -10,146 +10,51 @@ const (
 	maxGrowth = 4096
 )
 
-// Full keeps every token. It grows by a quarter at a time, because each growth
-// copies the cache once. What was reserved stays after a SetBack.
-type Full struct {
-	layers []fullLayer
+// NewFull returns an empty cache for n layers that keep every token. They grow by
+// a quarter at a time, because each growth copies the cache once. What was
+// reserved stays after a SetBack, and counts in Bytes.
+func NewFull(n int) Cache {
+	c := make(layers, n)
+	for i := range c {
+		c[i] = new(fullLayer)
+	}
+	return c
 }
 
-// NewFull returns an empty cache for that many layers.
-func NewFull(layers int) *Full { return &Full{layers: make([]fullLayer, layers)} }
-
-// Layer returns the part of layer i.
-func (c *Full) Layer(i int) Layer { return &c.layers[i] }
-
-// Bound takes effect when a layer grows next.
-func (c *Full) Bound(n int) {
-	for i := range c.layers {
-		c.layers[i].bound = n
-	}
-}
-
-// Len is the number of tokens that every layer holds: a step that failed half
-// way has appended to some layers only.
-func (c *Full) Len() int {
-	n := c.layers[0].offset
-	for i := range c.layers {
-		n = min(n, c.layers[i].offset)
-	}
-	return n
-}
-
-// SetBack forgets the last n tokens. It can whenever there are that many: what
-// lies behind the offset is overwritten.
-func (c *Full) SetBack(n int) bool {
-	keep := c.Len() - n
-	if n < 0 || keep < 0 {
-		return false
-	}
-	for i := range c.layers {
-		c.layers[i].offset = keep
-	}
-	return true
-}
-
-// Fork shares the buffers. MLX copies one when either cache writes to it.
-func (c *Full) Fork(n int) (Cache, bool) {
-	if n < 0 || n > c.Len() {
-		return nil, false
-	}
-	f := NewFull(len(c.layers))
-	for i := range c.layers {
-		from, to := &c.layers[i], &f.layers[i]
-		to.keys.Set(from.keys.Array())
-		to.values.Set(from.values.Array())
-		to.offset, to.capacity = n, from.capacity
-	}
-	return f, true
-}
-
-// AppendRoots appends the buffers of all layers.
-func (c *Full) AppendRoots(dst []mlx.Array) []mlx.Array {
-	for i := range c.layers {
-		if l := &c.layers[i]; l.capacity > 0 {
-			dst = append(dst, l.keys.Array(), l.values.Array())
-		}
-	}
-	return dst
-}
-
-// Bytes counts what is reserved, whether tokens use it or not.
-func (c *Full) Bytes() int64 {
-	var n int64
-	for i := range c.layers {
-		for _, v := range []*mlx.Var{&c.layers[i].keys, &c.layers[i].values} {
-			a := v.Array()
-			n += int64(a.Size()) * int64(a.Dtype().Size())
-		}
-	}
-	return n
-}
-
-// Free drops the buffers of all layers.
-func (c *Full) Free() {
-	for i := range c.layers {
-		l := &c.layers[i]
-		l.keys.Free()
-		l.values.Free()
-		l.offset, l.capacity = 0, 0
-	}
-}
-
-// fullLayer holds keys and values [B, G, capacity, d], the first offset tokens
-// of which count.
+// fullLayer keeps every token. It can go back to any length: what lies behind
+// the offset is overwritten.
 type fullLayer struct {
-	keys, values     mlx.Var
-	offset, capacity int
-	bound            int // see Cache.Bound
+	buffer
+	offset int
+	bound  int // see Cache.Bound; takes effect when the layer grows next
 }
 
-func (l *fullLayer) Offset() int { return l.offset }
+func (l *fullLayer) Offset() int     { return l.offset }
+func (l *fullLayer) setBound(n int)  { l.bound = n }
+func (l *fullLayer) reach(n int) int { return n }
+func (l *fullLayer) setBack(n int)   { l.offset = n }
+
+func (l *fullLayer) fork(n int) layer {
+	f := &fullLayer{offset: n}
+	f.share(&l.buffer)
+	return f
+}
+
+func (l *fullLayer) appendRoots(dst []mlx.Array) []mlx.Array { return l.roots(dst) }
+
+func (l *fullLayer) free() {
+	l.buffer.free()
+	l.offset = 0
+}
 
 func (l *fullLayer) Append(s *mlx.Scope, k, v mlx.Array) (keys, values mlx.Array) {
 	end := l.offset + k.Dim(2)
 	if end > l.capacity {
-		capacity := grown(l.capacity, end, l.bound)
-		l.reserve(s, &l.keys, k, capacity)
-		l.reserve(s, &l.values, v, capacity)
-		l.capacity = capacity
+		l.reserve(s, k, v, grown(l.capacity, end, l.bound))
 	}
-	keys = l.write(s, &l.keys, k)
-	values = l.write(s, &l.values, v)
+	l.write(s, k, v, l.offset)
 	l.offset = end
-	return s.SliceAxis(keys, 2, 0, end), s.SliceAxis(values, 2, 0, end)
-}
-
-// write puts a behind the tokens there are. Setting the Var drops its handle on
-// the former buffer, so that MLX may write into it.
-func (l *fullLayer) write(s *mlx.Scope, buffer *mlx.Var, a mlx.Array) mlx.Array {
-	all := s.SliceUpdateAxis(buffer.Array(), a, 2, l.offset)
-	buffer.Set(all)
-	return all
-}
-
-// reserve makes buffer hold capacity tokens, shaped like a but for that. It waits
-// for the copy, in a scope of its own: left to the step, the buffers of all layers
-// would be there three times at once, since a handle in the scope of the step
-// keeps MLX from writing in place.
-func (l *fullLayer) reserve(s *mlx.Scope, buffer *mlx.Var, a mlx.Array, capacity int) {
-	if s.Err() != nil {
-		return
-	}
-	own := mlx.NewScope(mlx.Stream{})
-	defer own.Close()
-	more := own.Zeros(a.Dtype(), a.Dim(0), a.Dim(1), capacity-l.capacity, a.Dim(3))
-	if l.capacity > 0 {
-		more = own.Concatenate(2, buffer.Array(), more)
-		if err := own.Eval(more); err != nil {
-			s.Fail(err)
-			return
-		}
-	}
-	buffer.Set(more)
+	return l.view(s, 0, end)
 }
 
 // grown returns the capacity that follows from one of old for need tokens.
@@ -161,6 +66,6 @@ func grown(old, need, bound int) int {
 	return Capacity(max(need, next))
 }
 
-// Capacity is the number of tokens that a full cache bounded to n reserves room
+// Capacity is the number of tokens that a full layer bounded to n reserves room
 // for once it holds that many.
 func Capacity(n int) int { return (n + block - 1) / block * block }
