@@ -47,7 +47,19 @@ var tinyCheckpoints = map[string]enginetest.Checkpoint{
 	"dynamic-rope":    {Seed: 19, Context: 64, RoPEScaling: map[string]any{"type": "dynamic", "factor": 4.0}},
 	"longrope":        {Seed: 20, RoPEScaling: longRoPEScaling},
 	"tied-by-silence": {Seed: 16, Tied: true, Config: map[string]any{"tie_word_embeddings": nil}},
+
+	"gemma3":             {Seed: 30, ModelType: "gemma3_text", Layers: 4, Tied: true},
+	"gemma3-4-bit":       {Seed: 31, ModelType: "gemma3_text", Layers: 4, Tied: true, Bits: 4, Group: 32},
+	"gemma3-5-bit":       {Seed: 32, ModelType: "gemma3_text", Layers: 4, Tied: true, Bits: 5, Group: 32, KVHeads: 1},
+	"gemma3-untied":      {Seed: 33, ModelType: "gemma3_text", Layers: 3, Hidden: 96, HeadDim: 32},
+	"gemma3-linear-rope": {Seed: 34, ModelType: "gemma3_text", Layers: 6, Tied: true, RoPEScaling: linearScaling},
+	"gemma3-wide-window": {Seed: 35, ModelType: "gemma3_text", Layers: 3, Tied: true, Window: 280},
+	"gemma3-window-of-1": {Seed: 36, ModelType: "gemma3_text", Layers: 6, Tied: true, Window: 1, Pattern: 6},
+	"gemma3-none-slides": {Seed: 37, ModelType: "gemma3_text", Layers: 2, Tied: true, Pattern: 1},
+	"gemma3-nested":      {Seed: 38, ModelType: "gemma3", Layers: 4, Tied: true, Bits: 4, Group: 64, Intermediate: 128},
 }
+
+var linearScaling = map[string]any{"rope_type": "linear", "factor": 8.0}
 
 var llama3Scaling = map[string]any{
 	"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,

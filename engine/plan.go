@@ -33,7 +33,9 @@ type plan struct {
 	bytes  int64 // of the weights on the device
 	needed int64 // with the cache and the scratch of a first request
 
-	perToken, scratch int64 // of the cache, and of a step
+	// Of the cache, for a token in layers that see everything and in those that
+	// see a window; and of a step.
+	perToken, perSliding, scratch int64
 }
 
 // device is where a model will run.
@@ -123,14 +125,18 @@ func (p *plan) bind(c nn.Checkpoint, dtype mlx.Dtype) (err error) {
 	// A chunk has a handful of activations alive at a time; the scores exist for
 	// one position.
 	p.scratch = 4*firstChunk*int64(sizes.Widest)*width + 2*int64(sizes.Vocab)*4
-	p.perToken = int64(sizes.CachePerToken) * width
+	p.perToken, p.perSliding = int64(sizes.CachePerToken)*width, int64(sizes.SlidingPerToken)*width
 	p.needed = p.bytes + p.cost(int(tokens))
 	return nil
 }
 
 // cost is the memory of a sequence of so many tokens and of its steps.
 func (p *plan) cost(tokens int) int64 {
-	return int64(kv.Capacity(tokens))*p.perToken + p.scratch
+	n := int64(kv.Capacity(tokens))*p.perToken + p.scratch
+	if p.perSliding > 0 {
+		n += int64(kv.WindowCapacity(tokens, p.model.Sizes().Window)) * p.perSliding
+	}
+	return n
 }
 
 // unpackable reports whether every quantized weight can be unpacked here.

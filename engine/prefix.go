@@ -17,9 +17,10 @@ type prefix struct {
 }
 
 // take returns a sequence with the longest beginning of prompt that is kept and
-// can be gone back to, and its length; nil where there is none. At least one token of the prompt is left
-// to compute, since its scores are wanted. A sequence that goes on is handed out
-// itself; one that would lose more than it saves stays, and forked is set.
+// can be gone back to, and its length; nil where there is none. At least one token
+// of the prompt is left to compute, since its scores are wanted. A sequence that
+// goes on is handed out itself; one that would lose more than it saves stays, and
+// forked is set.
 func (p *prefixes) take(prompt []int32) (seq Sequence, n int, forked bool) {
 	best, shared := -1, 0
 	for i := range p.kept {

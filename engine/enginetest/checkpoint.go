@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"harmonyd/engine/weights"
 )
@@ -18,7 +19,7 @@ import (
 // computed elsewhere hold for it. The zero value of a field means what the
 // comment says.
 type Checkpoint struct {
-	ModelType    string // llama
+	ModelType    string // llama; gemma3_text and gemma3 too have tensors of their own
 	Hidden       int    // 64
 	Intermediate int    // 96
 	Layers       int    // 2
@@ -31,6 +32,10 @@ type Checkpoint struct {
 	// AttentionBias and MLPBias give the projections a bias.
 	AttentionBias, MLPBias bool
 	RoPEScaling            map[string]any
+	// Window and Pattern are Gemma's: every Pattern-th layer sees more than Window
+	// tokens.
+	Window  int // 32
+	Pattern int // 3
 	// Bits and Group pack all matrices; 0 leaves them plain.
 	Bits, Group int
 	// Dtype is that of plain weights and of scales: F32.
@@ -50,7 +55,7 @@ func (c *Checkpoint) fill() {
 		otherwise int
 	}{
 		{&c.Hidden, 64}, {&c.Intermediate, 96}, {&c.Layers, 2}, {&c.Heads, 4}, {&c.KVHeads, 2},
-		{&c.Vocab, 96}, {&c.Context, 4096},
+		{&c.Vocab, 96}, {&c.Context, 4096}, {&c.Window, 32}, {&c.Pattern, 3},
 	} {
 		if *f.v == 0 {
 			*f.v = f.otherwise
@@ -101,15 +106,9 @@ func (c Checkpoint) Write(folder string) error {
 }
 
 func (c *Checkpoint) config() map[string]any {
-	m := map[string]any{
-		"model_type": c.ModelType, "hidden_size": c.Hidden, "intermediate_size": c.Intermediate,
-		"num_hidden_layers": c.Layers, "num_attention_heads": c.Heads, "num_key_value_heads": c.KVHeads,
-		"head_dim": c.HeadDim, "vocab_size": c.Vocab, "max_position_embeddings": c.Context,
-		"rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": c.Tied,
-		"attention_bias": c.AttentionBias, "mlp_bias": c.MLPBias, "eos_token_id": c.EOS,
-	}
-	if c.RoPEScaling != nil {
-		m["rope_scaling"] = c.RoPEScaling
+	m := c.members()
+	if c.ModelType == "gemma3" {
+		m = map[string]any{"model_type": c.ModelType, "text_config": m, "vocab_size": c.Vocab, "eos_token_id": c.EOS}
 	}
 	if c.Bits > 0 {
 		m["quantization"] = map[string]any{"bits": c.Bits, "group_size": c.Group}
@@ -122,6 +121,28 @@ func (c *Checkpoint) config() map[string]any {
 	}
 	return m
 }
+
+// members describe the text model.
+func (c *Checkpoint) members() map[string]any {
+	m := map[string]any{
+		"model_type": c.ModelType, "hidden_size": c.Hidden, "intermediate_size": c.Intermediate,
+		"num_hidden_layers": c.Layers, "num_attention_heads": c.Heads, "num_key_value_heads": c.KVHeads,
+		"head_dim": c.HeadDim, "vocab_size": c.Vocab, "max_position_embeddings": c.Context,
+		"rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": c.Tied,
+		"attention_bias": c.AttentionBias, "mlp_bias": c.MLPBias, "eos_token_id": c.EOS,
+	}
+	if c.RoPEScaling != nil {
+		m["rope_scaling"] = c.RoPEScaling
+	}
+	if c.gemma() {
+		m["rope_theta"], m["rope_local_base_freq"], m["query_pre_attn_scalar"] = 1e6, 10000.0, 24
+		m["sliding_window"], m["sliding_window_pattern"] = c.Window, c.Pattern
+		m["hidden_activation"] = "gelu_pytorch_tanh"
+	}
+	return m
+}
+
+func (c *Checkpoint) gemma() bool { return strings.HasPrefix(c.ModelType, "gemma3") }
 
 func (c *Checkpoint) tokenizer() map[string]any {
 	vocab := map[string]int{}
@@ -139,8 +160,12 @@ func (c *Checkpoint) tokenizer() map[string]any {
 // tensors lists what the folder holds.
 func (c *Checkpoint) tensors() []weights.Tensor {
 	var all []weights.Tensor
+	prefix := ""
+	if c.ModelType == "gemma3" {
+		prefix = "language_model."
+	}
 	add := func(name string, dtype weights.Dtype, shape ...int) {
-		all = append(all, weights.Tensor{Name: name, Dtype: dtype, Shape: shape})
+		all = append(all, weights.Tensor{Name: prefix + name, Dtype: dtype, Shape: shape})
 	}
 	matrix := func(path string, out, in int, bias bool) {
 		if c.Bits == 0 {
@@ -164,6 +189,12 @@ func (c *Checkpoint) tensors() []weights.Tensor {
 		l := fmt.Sprintf("model.layers.%d.", i)
 		add(l+"input_layernorm.weight", c.Dtype, c.Hidden)
 		add(l+"post_attention_layernorm.weight", c.Dtype, c.Hidden)
+		if c.gemma() {
+			add(l+"pre_feedforward_layernorm.weight", c.Dtype, c.Hidden)
+			add(l+"post_feedforward_layernorm.weight", c.Dtype, c.Hidden)
+			add(l+"self_attn.q_norm.weight", c.Dtype, c.HeadDim)
+			add(l+"self_attn.k_norm.weight", c.Dtype, c.HeadDim)
+		}
 		matrix(l+"self_attn.q_proj", q, c.Hidden, c.AttentionBias)
 		matrix(l+"self_attn.k_proj", kv, c.Hidden, c.AttentionBias)
 		matrix(l+"self_attn.v_proj", kv, c.Hidden, c.AttentionBias)
@@ -200,6 +231,8 @@ func (c *Checkpoint) appendValue(dst []byte, t weights.Tensor, random uint64) []
 	switch {
 	case len(t.Shape) == 1 && filepath.Ext(t.Name) == ".bias":
 		v /= 8
+	case len(t.Shape) == 1 && c.gemma(): // a norm to which the graph adds 1
+		v /= 8
 	case len(t.Shape) == 1: // a norm
 		v = 1 + v/8
 	case filepath.Ext(t.Name) == ".scales":
@@ -207,8 +240,11 @@ func (c *Checkpoint) appendValue(dst []byte, t weights.Tensor, random uint64) []
 		v = math.Ldexp(1+float64(random%8)/8, -c.Bits-2)
 	case filepath.Ext(t.Name) == ".biases":
 		v = -math.Ldexp(1+float64(random%8)/8, -3)
-	case t.Name != "model.embed_tokens.weight":
+	case !strings.HasSuffix(t.Name, "model.embed_tokens.weight"):
 		v /= 4
+	}
+	if c.gemma() && strings.Contains(t.Name, "embed_tokens") {
+		v /= 8 // the graph scales it by 8; the layers should decide what comes next
 	}
 	switch t.Dtype {
 	case weights.F16:

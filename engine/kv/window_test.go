@@ -62,7 +62,7 @@ func (p *pair) append(s *mlx.Scope, next, n, window int, sliding []bool) error {
 // TestWindowHoldsTheEndOfWhatFullHolds drives both through random appends,
 // set-backs and forks. A set-back goes exactly where Reach says.
 func TestWindowHoldsTheEndOfWhatFullHolds(t *testing.T) {
-	for _, window := range []int{1, 31, 300} {
+	for _, window := range []int{1, 31, 200} {
 		onThread(t, func(s *mlx.Scope) error {
 			rng := rand.New(rand.NewPCG(uint64(window), 1))
 			sliding := []bool{true, false, true}
@@ -73,7 +73,7 @@ func TestWindowHoldsTheEndOfWhatFullHolds(t *testing.T) {
 				}
 			}()
 			next, far := 1, 0
-			for step := range 150 {
+			for step := range 120 {
 				p := pairs[rng.IntN(len(pairs))]
 				size := len(p.numbers)
 				var err error
@@ -86,7 +86,7 @@ func TestWindowHoldsTheEndOfWhatFullHolds(t *testing.T) {
 						next++
 					}
 				case what < 14: // a chunk of a prompt
-					n := 2 + rng.IntN(1<<rng.IntN(11))
+					n := 2 + rng.IntN(1<<rng.IntN(10))
 					err = p.append(s, next, n, window, sliding)
 					next += n
 				case what < 18:
@@ -259,6 +259,9 @@ func TestWindowRestoresEveryLengthThatItReaches(t *testing.T) {
 		"back before the checkpoints": {append(steps{1000, -100}, answer(600)...), [][2]int{{0, 256}, {568, 700}}},
 	} {
 		for _, byFork := range []bool{false, true} {
+			if byFork && slices.Min(c.steps) > 0 {
+				continue // it goes back nowhere
+			}
 			t.Run(fmt.Sprintf("%s, fork %v", name, byFork), func(t *testing.T) {
 				onThread(t, func(s *mlx.Scope) error {
 					p := &pair{window: NewWindow([]bool{true}, window), full: NewFull(1)}

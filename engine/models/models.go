@@ -43,8 +43,10 @@ type Sizes struct {
 	// Context is the most tokens that the model was made for, 0 where its
 	// configuration does not say.
 	Context int
-	// CachePerToken is the number of elements that the cache keeps of a token.
-	CachePerToken int
+	// CachePerToken is the number of elements that layers which see everything keep
+	// of a token, SlidingPerToken that of layers which see the last Window tokens
+	// (kv.NewWindow).
+	CachePerToken, SlidingPerToken, Window int
 	// Widest is the most elements of any activation of one token, the scores
 	// left out.
 	Widest int

@@ -25,7 +25,7 @@ func TestSizes(t *testing.T) {
 
 func TestUnknownTypesNameTheKnownOnes(t *testing.T) {
 	_, err := New("gpt_neo%s", nil)
-	require.ErrorContains(t, err, `"gpt_neo%s" is not supported; these are: llama, mistral`)
+	require.ErrorContains(t, err, `"gpt_neo%s" is not supported; these are: gemma3, gemma3_text, llama, mistral`)
 }
 
 // TestEachFileHasGoldens makes a new architecture bring its reference scores.
@@ -96,4 +96,86 @@ func TestConfigErrorsNameTheMember(t *testing.T) {
 		_, err := New("llama", []byte(`{"`+name+`": null,`+strings.Replace(tinyConfig, `"num_key_value_heads": 2,`, "", 1)[1:]))
 		require.NoError(t, err, name)
 	}
+}
+
+const gemmaConfig = `{"model_type": "gemma3_text", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 7,
+	"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 100, "sliding_window": 16}`
+
+func TestGemma3Sizes(t *testing.T) {
+	want := Sizes{Vocab: 100, CachePerToken: 2 * 2 * 32, SlidingPerToken: 6 * 2 * 2 * 32, Window: 16, Widest: 128}
+	m, err := New("gemma3_text", []byte(gemmaConfig))
+	require.NoError(t, err)
+	require.Equal(t, want, m.Sizes())
+	require.True(t, m.Ignores("lm_head.weight"), "tied, since the config does not say")
+	require.False(t, m.Ignores("vision_tower.x"))
+
+	// layer_types count before the pattern.
+	m, err = New("gemma3_text", []byte(gemmaConfig[:len(gemmaConfig)-1]+`, "sliding_window_pattern": 6, "layer_types": [
+		"full_attention", "sliding_attention", "full_attention", "full_attention", "full_attention", "full_attention", "full_attention"]}`))
+	require.NoError(t, err)
+	require.Equal(t, 2*2*32, m.Sizes().SlidingPerToken)
+
+	// What released checkpoints leave out, and the vision model beside the text.
+	m, err = New("gemma3", []byte(`{"model_type": "gemma3", "text_config": {"hidden_size": 2560, "intermediate_size": 10240,
+		"num_hidden_layers": 34, "sliding_window": 1024, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}}`))
+	require.NoError(t, err)
+	require.Equal(t, Sizes{Vocab: 262208, CachePerToken: 5 * 2 * 4 * 256, SlidingPerToken: 29 * 2 * 4 * 256, Window: 1024, Widest: 10240},
+		m.Sizes())
+	for name, ignored := range map[string]bool{
+		"vision_tower.a.weight": true, "multi_modal_projector.b": true, "language_model.lm_head.weight": true,
+		"language_model.model.norm.weight": false, "lm_head.weight": false,
+	} {
+		require.Equal(t, ignored, m.Ignores(name), name)
+	}
+	m, err = New("gemma3", []byte(`{"vocab_size": 300, "text_config": {"vocab_size": 299}}`))
+	require.NoError(t, err)
+	require.Equal(t, 300, m.Sizes().Vocab)
+}
+
+// TestGemma3RoPE: the two kinds of layers have positions of their own, which
+// transformers 5 writes in another place.
+func TestGemma3RoPE(t *testing.T) {
+	for changed, want := range map[string][3]float64{ // theta, factor; local theta
+		`"head_dim": 32`: {1e6, 0, 1e4},
+		`"rope_theta": 5e5, "rope_local_base_freq": 2e4, "rope_scaling": {"rope_type": "linear", "factor": 8}`: {5e5, 8, 2e4},
+		`"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 4, "rope_theta": 3e5},
+			"sliding_attention": {"rope_type": "default", "rope_theta": 7e3}}`: {3e5, 4, 7e3},
+	} {
+		m, err := New("gemma3_text", []byte(gemmaConfig[:len(gemmaConfig)-1]+","+changed+"}"))
+		require.NoError(t, err)
+		c := m.(*gemma3Text).cfg
+		require.Equal(t, want, [3]float64{*c.global.Theta, c.global.Scaling.Factor, *c.local.Theta})
+		require.Zero(t, c.local.Scaling.Factor)
+	}
+}
+
+func TestGemma3ConfigErrors(t *testing.T) {
+	for changed, want := range map[string]string{
+		`"sliding_window": 0`:                                     "sliding_window: is 0, want 1 to 16777216",
+		`"sliding_window_pattern": 0`:                             "sliding_window_pattern: is 0, want 1 to 4096",
+		`"num_key_value_heads": 3`:                                "num_key_value_heads: is 3, which does not divide 4 heads",
+		`"head_dim": 31`:                                          "head_dim: is 31, rotary positions need an even number",
+		`"head_dim": 16777216`:                                    "head_dim: is 16777216, too wide for 4 heads",
+		`"max_position_embeddings": 0`:                            "max_position_embeddings: is 0, want at least 1",
+		`"rms_norm_eps": 1`:                                       "rms_norm_eps: is 1, want more than 0 and less than 1",
+		`"query_pre_attn_scalar": 0`:                              "query_pre_attn_scalar: is 0, want more than 0 and at most 16777216",
+		`"layer_types": []`:                                       "layer_types: lists 0 layers, num_hidden_layers is 7",
+		`"hidden_activation": "relu"`:                             `hidden_activation: "relu" is not supported`,
+		`"final_logit_softcapping": 30`:                           "final_logit_softcapping: is 30, which is not supported",
+		`"attn_logit_softcapping": 50`:                            "attn_logit_softcapping: is 50, which is not supported",
+		`"use_bidirectional_attention": true`:                     "use_bidirectional_attention: is true, which is not supported",
+		`"rope_theta": 0`:                                         "rope_theta: is 0, want more than 0",
+		`"rope_local_base_freq": -1`:                              "rope_local_base_freq: is -1, want more than 0",
+		`"rope_scaling": {"type": "x"}`:                           `rope_scaling: type "x" is not supported`,
+		`"rope_parameters": {"sliding_attention": {"type": "x"}}`: `rope_parameters: sliding_attention: rope_scaling: type "x" is not supported`,
+		`"num_hidden_layers": 1, "layer_types":["x"]`:             `layer_types: "x" is not supported`,
+	} {
+		text := gemmaConfig[:len(gemmaConfig)-1] + "," + changed + "}"
+		_, err := New("gemma3_text", []byte(text))
+		require.EqualError(t, err, "config.json: "+want)
+		_, err = New("gemma3", []byte(`{"text_config":`+text+`}`))
+		require.EqualError(t, err, "config.json: text_config: "+want)
+	}
+	_, err := New("gemma3", []byte(`{"text_config": {"hidden_size": "x"}}`))
+	require.EqualError(t, err, "config.json: text_config.hidden_size: is a string, want a whole number")
 }

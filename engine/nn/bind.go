@@ -168,7 +168,16 @@ func (l *Linear) bind(b *binder, path string) {
 }
 
 func (n *RMSNorm) bind(b *binder, path string) {
-	b.want(path, "weight", &n.weight, []int{n.dim}, floats...)
+	sl := b.want(path, "weight", &n.weight, []int{n.dim}, floats...)
+	if n.added == 0 {
+		return
+	}
+	sl.turn = func(s *mlx.Scope) mlx.Array { // once, not in every step
+		w := n.weight.Array()
+		a := s.Add(w, s.Scalar(w.Dtype(), float64(n.added)))
+		n.weight.Set(a)
+		return a
+	}
 }
 
 func (m *matrix) bind(b *binder, path string) {

@@ -93,11 +93,18 @@ func (e *Embedding) Unembed(s *mlx.Scope, x mlx.Array) mlx.Array { return e.time
 type RMSNorm struct {
 	dim    int
 	eps    float32
+	added  float32 // to the checkpoint's weight
 	weight mlx.Var
 }
 
 // NewRMSNorm returns a norm without weights over dim elements.
 func NewRMSNorm(dim int, eps float32) RMSNorm { return RMSNorm{dim: dim, eps: eps} }
+
+// NewRMSNormPlusOne is NewRMSNorm for checkpoints whose weights are around 0: the
+// scale is 1 and the weight.
+func NewRMSNormPlusOne(dim int, eps float32) RMSNorm {
+	return RMSNorm{dim: dim, eps: eps, added: 1}
+}
 
 // Forward keeps the shape of x [.., D].
 func (n *RMSNorm) Forward(s *mlx.Scope, x mlx.Array) mlx.Array {
