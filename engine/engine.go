@@ -202,7 +202,8 @@ func (e *Engine) Start(req job.Request) (*Generation, error) {
 	}
 	if m.ready {
 		g.phase = prefilling
-		defer e.thread.post(control, func() { e.screen(g) })
+		// Before the scheduler has it, or it might be started first.
+		e.thread.post(control, func() { e.screen(g) })
 	} else {
 		g.times.loading = g.times.submitted
 		g.load = e.join(m)

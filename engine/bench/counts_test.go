@@ -39,6 +39,8 @@ var countCases = map[string]struct {
 	"2 layers, sampled": {sampling: job.Sampling{Temperature: 0.8}},
 	"2 layers, filtered": {sampling: job.Sampling{
 		Temperature: 0.8, TopP: 0.9, TopK: 20, MinP: 0.01}},
+	"2 layers, penalized": {sampling: job.Sampling{
+		RepetitionPenalty: 1.1, PresencePenalty: 0.1, FrequencyPenalty: 0.1}},
 }
 
 // TestCountsDoNotRise holds what a prompt and a token cost whatever the machine
