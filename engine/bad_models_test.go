@@ -2,15 +2,11 @@ package engine
 
 import (
 	"context"
-	"errors"
-	"io"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -185,88 +181,6 @@ func TestTooLargeForMemory(t *testing.T) {
 	require.ErrorContains(t, generate(t, e, request([]int32{1}, 1)).err, "are free")
 	enough := newTestEngine(t, Options{Root: root, MemoryBytes: p.needed})
 	require.NoError(t, enough.Load(t.Context(), "tiny", nil))
-}
-
-// faultyFolder fails, cuts short or changes the reads of a folder from the nth
-// on.
-type faultyFolder struct {
-	weights.Dir
-	left  *atomic.Int64
-	short bool
-}
-
-var errFault = errors.New("planted fault")
-
-type faultyFile struct {
-	weights.File
-	folder faultyFolder
-}
-
-func (f faultyFolder) Open(name string) (weights.File, error) {
-	file, err := f.Dir.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	return faultyFile{file, f}, nil
-}
-
-func (f faultyFile) ReadAt(b []byte, off int64) (int, error) {
-	if f.folder.left.Add(-1) >= 0 {
-		return f.File.ReadAt(b, off)
-	}
-	if f.folder.short {
-		n, _ := f.File.ReadAt(b[:len(b)/2], off)
-		return n, io.EOF
-	}
-	return 0, errFault
-}
-
-func (f faultyFile) Stat() (fs.FileInfo, error) { return f.File.Stat() }
-
-// TestReadFaults fails every read of a load in turn.
-func TestReadFaults(t *testing.T) {
-	root := t.TempDir()
-	require.NoError(t, enginetest.Checkpoint{Bits: 4, Group: 32, Layers: 1}.Write(root))
-	e := newTestEngine(t, Options{})
-	arrays, buffers := mlx.Live(), mlx.BufferMemory()
-	for _, short := range []bool{false, true} {
-		for n := int64(0); ; n++ {
-			left := new(atomic.Int64)
-			left.Store(n)
-			err := planAndLoad(e, faultyFolder{weights.Dir(root), left, short})
-			if left.Load() >= 0 {
-				require.NoError(t, err)
-				require.Greater(t, n, int64(20))
-				break
-			}
-			require.Error(t, err, "read %d", n)
-			if !short {
-				require.ErrorIs(t, err, errFault, "read %d", n)
-			}
-			require.Contains(t, err.Error(), ".", "read %d: names the file", n)
-			require.Equal(t, arrays, mlx.Live(), "read %d", n)
-			require.Equal(t, buffers, mlx.BufferMemory(), "read %d", n)
-		}
-	}
-}
-
-// planAndLoad loads a folder and frees it again.
-func planAndLoad(e *Engine, folder weights.Folder) error {
-	p, err := newPlan(folder, device{available: math.MaxInt64})
-	if err != nil {
-		return err
-	}
-	defer p.close()
-	l := &loading{plan: p, thread: e.thread, report: func(job.Progress) {}}
-	if err := l.run(context.Background()); err != nil {
-		return err
-	}
-	return e.thread.do(control, func() error {
-		for i := range p.slots {
-			p.slots[i].Free()
-		}
-		return nil
-	})
 }
 
 // TestCancelledLoadLeavesNothing cancels a load at every report of progress.

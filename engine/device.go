@@ -64,7 +64,7 @@ func (e *Engine) openMLX(ctx context.Context, folder string, info job.Model,
 	if err != nil {
 		return nil, err
 	}
-	p, err := newPlan(weights.Dir(folder), d)
+	p, err := newPlan(e.folder(folder), d)
 	if err != nil {
 		return nil, err
 	}

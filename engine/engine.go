@@ -22,6 +22,7 @@ import (
 
 	"harmonyd/engine/job"
 	"harmonyd/engine/native"
+	"harmonyd/engine/weights"
 )
 
 // Options configure an Engine. The zero value of a field stands for its default.
@@ -53,6 +54,9 @@ type Engine struct {
 	// open brings a model's weights to the device. Tests put a scripted one here.
 	open func(ctx context.Context, folder string, m job.Model, report func(job.Progress)) (Backend, error)
 
+	// folder opens a model's folder to load it from. Tests put one in between that
+	// fails at chosen reads.
+	folder func(path string) weights.Folder
 	// available measures the bytes that the device has left. Tests put their own.
 	available   func() int64
 	prefixBytes int64 // constant after New
@@ -103,6 +107,7 @@ func newEngine(o Options) *Engine {
 	e := &Engine{opts: o, thread: newThread(), entries: make(map[string]*entry),
 		loads: make(map[*loading]struct{})}
 	e.available = e.measure
+	e.folder = func(path string) weights.Folder { return weights.Dir(path) }
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
 	go e.thread.run(e.step, e.last)
 	return e

@@ -29,6 +29,8 @@ type Checkpoint struct {
 	Vocab        int    // 96
 	Context      int    // 4096
 	Tied         bool
+	// Shards is the number of files that hold the weights: 1.
+	Shards int
 	// AttentionBias and MLPBias give the projections a bias.
 	AttentionBias, MLPBias bool
 	RoPEScaling            map[string]any
@@ -72,8 +74,8 @@ func (c *Checkpoint) fill() {
 	}
 }
 
-// Write writes the folder: config.json, model.safetensors and a tokenizer whose
-// tokens are t0, t1 and so on.
+// Write writes the folder: config.json, the weights and a tokenizer whose tokens
+// are t0, t1 and so on.
 func (c Checkpoint) Write(folder string) error {
 	c.fill()
 	if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -90,15 +92,43 @@ func (c Checkpoint) Write(folder string) error {
 			return err
 		}
 	}
-	f, err := os.Create(filepath.Join(folder, "model.safetensors"))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
 	tensors := c.tensors()
 	if c.Edit != nil {
 		tensors = c.Edit(tensors)
 	}
+	if c.Shards < 2 {
+		return c.writeFile(filepath.Join(folder, "model.safetensors"), tensors)
+	}
+	return c.writeShards(folder, tensors)
+}
+
+// writeShards deals the tensors out to the files and writes their index.
+func (c *Checkpoint) writeShards(folder string, tensors []weights.Tensor) error {
+	files := map[string]string{}
+	for n := range c.Shards {
+		name := fmt.Sprintf("model-%05d-of-%05d.safetensors", n+1, c.Shards)
+		var mine []weights.Tensor
+		for i := n; i < len(tensors); i += c.Shards {
+			files[tensors[i].Name] = name
+			mine = append(mine, tensors[i])
+		}
+		if err := c.writeFile(filepath.Join(folder, name), mine); err != nil {
+			return err
+		}
+	}
+	index, err := json.Marshal(map[string]any{"weight_map": files})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(folder, "model.safetensors.index.json"), index, 0o644)
+}
+
+func (c *Checkpoint) writeFile(path string, tensors []weights.Tensor) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
 	if err := weights.Write(f, map[string]string{"format": "mlx"}, tensors, c.data); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -188,6 +189,13 @@ func TestEveryFaultWhileReadingConfig(t *testing.T) {
 		require.Nil(t, c)
 		require.Zero(t, folder.open)
 	}
+}
+
+func TestFileThatChangesWhileReadingConfig(t *testing.T) {
+	files := map[string][]byte{configFile: []byte(`{"model_type":"m"}`)}
+	c, err := ReadConfigFolder(changingFolder{&memFolder{files: files}, 1, func(f *memFile) { f.time = time.Unix(1, 0) }})
+	require.EqualError(t, err, "config.json: the file changed while it was being read")
+	require.Nil(t, c)
 }
 
 func TestContextLength(t *testing.T) {

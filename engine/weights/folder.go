@@ -65,7 +65,7 @@ func plainName(name string) error {
 func readWhole(folder Folder, name string, most int64) (data []byte, err error) {
 	f, err := folder.Open(name)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	defer func() {
 		if e := f.Close(); err == nil && e != nil {
@@ -83,6 +83,13 @@ func readWhole(folder Folder, name string, most int64) (data []byte, err error) 
 	data = make([]byte, info.Size())
 	if err := readFull(f, data, 0); err != nil {
 		return nil, fmt.Errorf("%s: read: %w", name, err)
+	}
+	again, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: stat: %w", name, err)
+	case changed(info, again):
+		return nil, fmt.Errorf("%s: the file changed while it was being read", name)
 	}
 	return data, nil
 }

@@ -79,7 +79,7 @@ func TestCancelledImportLeavesNothing(t *testing.T) {
 
 func TestFileThatChangesWhileImporting(t *testing.T) {
 	folder := &memFolder{files: map[string][]byte{"m.gguf": tinyLlama{}.file().bytes()}}
-	changing := changingFolder{folder, func(f *memFile) { f.time = time.Unix(1, 0) }}
+	changing := changingFolder{folder, 3, func(f *memFile) { f.time = time.Unix(1, 0) }}
 	dest := filepath.Join(t.TempDir(), "models", "d")
 	require.EqualError(t, importGGUF(t.Context(), changing, "m.gguf", dest, 1<<30, nil),
 		"m.gguf: the file changed while it was being read")

@@ -131,12 +131,13 @@ func TestEveryFaultWhileLoading(t *testing.T) {
 type changing struct {
 	*memFile
 	reads int
+	at    int // the read after which it changes
 	apply func(*memFile)
 }
 
 func (c *changing) ReadAt(p []byte, off int64) (int, error) {
 	n, err := c.memFile.ReadAt(p, off)
-	if c.reads++; c.reads == 3 { // length, header, data
+	if c.reads++; c.reads == c.at {
 		c.apply(c.memFile)
 	}
 	return n, err
@@ -144,6 +145,7 @@ func (c *changing) ReadAt(p []byte, off int64) (int, error) {
 
 type changingFolder struct {
 	*memFolder
+	at    int
 	apply func(*memFile)
 }
 
@@ -152,7 +154,7 @@ func (c changingFolder) Open(name string) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &changing{memFile: f.(*memFile), apply: c.apply}, nil
+	return &changing{f.(*memFile), 0, c.at, c.apply}, nil
 }
 
 func TestFileThatChangesWhileLoading(t *testing.T) {
@@ -161,7 +163,7 @@ func TestFileThatChangesWhileLoading(t *testing.T) {
 		"shrinks":   func(f *memFile) { f.data = f.data[:len(f.data)-1] },
 		"rewritten": func(f *memFile) { f.time = time.Unix(1, 0) },
 	} {
-		m, err := OpenFolder(changingFolder{&memFolder{files: map[string][]byte{singleFile: twoTensors()}}, apply})
+		m, err := OpenFolder(changingFolder{&memFolder{files: map[string][]byte{singleFile: twoTensors()}}, 3, apply}) // length, header, data
 		require.NoError(t, err)
 		tensor := m.Tensors[0]
 		require.EqualError(t, m.ReadTensor(tensor, make([]byte, tensor.Bytes)),
