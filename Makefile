@@ -151,6 +151,7 @@ goldens: ## write the golden files anew with mlx-lm, transformers and llama.cpp
 	go test ./engine -run Golden -goldens -timeout 60m
 	go test ./engine/nn -run Golden -goldens
 	$(PYTHON) engine/native/testdata/goldens.py
+	LD_PRELOAD=libopenblas.so.0 $(PYTHON) engine/sample/testdata/goldens.py engine/sample/testdata/goldens.json.gz
 	$(PYTHON) engine/weights/testdata/blocks_golden.py engine/weights/testdata/blocks.json.gz
 	$(PYTHON) engine/weights/testdata/tokenizer_golden.py '.deps/models/$(MODEL).gguf' \
 	  engine/weights/testdata/smollm2_tokens.json.gz

@@ -34,6 +34,9 @@ type Sink interface {
 	// Text adds text that the given number of tokens produced. It may block
 	// where the listener is far behind, until ctx is done.
 	Text(ctx context.Context, channel schema.Channel, text string, tokens int)
+	// Logprobs says how probable the tokens were that the next Text counts. It is
+	// called before that, where the request asks for logprobs.
+	Logprobs(tokens []schema.TokenLogprobs)
 	// Status reports a change of state.
 	Status(s schema.GenerateStatus)
 }

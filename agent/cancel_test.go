@@ -237,6 +237,7 @@ func (g rogueGeneration) Next(_ context.Context, dst []job.Event) (int, error) {
 	dst[0] = job.Event{Kind: job.Done}
 	return 1, nil
 }
+func (rogueGeneration) Logprobs() []job.Logprobs    { return nil }
 func (rogueGeneration) Stop(int)                    {}
 func (rogueGeneration) Cancel()                     {}
 func (g rogueGeneration) Wait() (job.Result, error) { return g.r.wait, g.r.err }

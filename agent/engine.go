@@ -36,6 +36,9 @@ type Generation interface {
 	// least one, and returns their number. Ctx bounds the wait and does not
 	// cancel the generation. After the Done event it returns 0, io.EOF.
 	Next(ctx context.Context, dst []job.Event) (int, error)
+	// Logprobs are those of the Token events that Next returned last, in order,
+	// where the request asked for them. They are valid until Next is called again.
+	Logprobs() []job.Logprobs
 	// Stop ends the generation so that only its first n tokens count: the loop
 	// halts within two steps, later tokens are in no usage, and the model's cache
 	// is set back to prompt plus n tokens. The caller has read them already.
@@ -67,6 +70,9 @@ type Tokenizer interface {
 	// byte in one of the ranges [from, to) of plain: they are ordinary text, of
 	// one piece with what stands around them. Ranges are in order and apart.
 	EncodePlain(text string, plain [][2]int) ([]int32, error)
+	// TokenBytes is what a token adds to a text, nil for an id without a token.
+	// The caller must not change it.
+	TokenBytes(id int32) []byte
 	// SpecialLiterals are the texts that Encode turns into control tokens.
 	SpecialLiterals() []string
 	// NewStream starts a streaming decode.

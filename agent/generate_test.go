@@ -15,7 +15,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"harmonyd/engine/job"
 	"harmonyd/schema"
 )
 
@@ -233,13 +232,12 @@ func TestUnsupported(t *testing.T) {
 	a := newAgent(t, `{"models": [{"replies": [{"text": "fine"}]}, {"id": "raw", "noTemplate": true}]}`)
 	tools := []schema.ToolRef{{Name: "grep"}}
 	for feature, change := range map[string]func(p *schema.GenerateParams){
-		"tools":                      func(p *schema.GenerateParams) { p.Tools = &tools },
-		"toolChoice":                 func(p *schema.GenerateParams) { p.ToolChoice = &schema.ToolChoice{Mode: schema.ToolChoiceAuto} },
-		"toolMode":                   func(p *schema.GenerateParams) { p.ToolMode = schema.ToolCallback },
-		"responseFormat":             func(p *schema.GenerateParams) { p.ResponseFormat = &schema.ResponseFormat{Type: schema.FormatJSON} },
-		"contextOverflow":            func(p *schema.GenerateParams) { p.ContextOverflow = schema.OverflowRollingWindow },
-		"sampling.repetitionPenalty": func(p *schema.GenerateParams) { p.Sampling.RepetitionPenalty = ptr(1.1) },
-		"messages":                   func(p *schema.GenerateParams) { p.Model = "raw" },
+		"tools":           func(p *schema.GenerateParams) { p.Tools = &tools },
+		"toolChoice":      func(p *schema.GenerateParams) { p.ToolChoice = &schema.ToolChoice{Mode: schema.ToolChoiceAuto} },
+		"toolMode":        func(p *schema.GenerateParams) { p.ToolMode = schema.ToolCallback },
+		"responseFormat":  func(p *schema.GenerateParams) { p.ResponseFormat = &schema.ResponseFormat{Type: schema.FormatJSON} },
+		"contextOverflow": func(p *schema.GenerateParams) { p.ContextOverflow = schema.OverflowRollingWindow },
+		"messages":        func(p *schema.GenerateParams) { p.Model = "raw" },
 		"content part image": func(p *schema.GenerateParams) {
 			p.Messages[0].Content = append(p.Messages[0].Content, schema.Part{Type: schema.PartImage})
 		},
@@ -256,7 +254,6 @@ func TestUnsupported(t *testing.T) {
 	p := chat("x")
 	p.Tools, p.ToolMode, p.ToolChoice = &[]schema.ToolRef{}, schema.ToolNone, &schema.ToolChoice{Mode: schema.ToolChoiceNone}
 	p.ResponseFormat, p.ContextOverflow = &schema.ResponseFormat{Type: schema.FormatText}, schema.OverflowError
-	p.Sampling.RepetitionPenalty = ptr(1.0)
 	res, _ := generate(t, a, p)
 	require.Equal(t, "fine", res.Message.Content.Text())
 }
@@ -316,19 +313,6 @@ func TestUnloadUnderAGeneration(t *testing.T) {
 		require.True(t, wire.Data.Retryable)
 		require.Equal(t, "abcd", wire.Data.Partial.Message.Content.Text())
 	})
-}
-
-func TestSamplingReachesTheEngine(t *testing.T) {
-	p := raw("x")
-	p.Priority = schema.PriorityBackground
-	p.MaxTokens = 7
-	p.Sampling = schema.Sampling{Temperature: ptr(0.5), TopP: ptr(0.25), TopK: ptr(40), MinP: ptr(0.125), Seed: ptr[int64](0)}
-	require.Equal(t, job.Request{
-		ID: "g", Model: "m", Prompt: []int32{1}, MaxTokens: 7, Priority: job.Background,
-		Sampling: job.Sampling{Temperature: 0.5, TopP: 0.25, TopK: 40, MinP: 0.125, HasSeed: true},
-	}, jobRequest(&p, "m", []int32{1}))
-	p = raw("x")
-	require.Equal(t, job.Request{ID: "g", Model: "m", Prompt: []int32{1}, Priority: job.Interactive}, jobRequest(&p, "m", []int32{1}))
 }
 
 func TestManyAtOnce(t *testing.T) {

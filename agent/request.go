@@ -69,40 +69,35 @@ func checkSupported(p *schema.GenerateParams) error {
 		return schema.Unsupported("responseFormat", "/responseFormat: %q is not supported yet; text is", p.ResponseFormat.Type)
 	case p.ContextOverflow != "" && p.ContextOverflow != schema.OverflowError:
 		return schema.Unsupported("contextOverflow", "/contextOverflow: %q is not supported yet; error is", p.ContextOverflow)
-	case p.Sampling.RepetitionPenalty != nil && *p.Sampling.RepetitionPenalty != 1:
-		return schema.Unsupported("sampling.repetitionPenalty", "/sampling/repetitionPenalty: is not supported yet; 1 is")
 	}
 	return nil
 }
 
 // jobRequest is p as an engine knows it.
-func jobRequest(p *schema.GenerateParams, model string, ids []int32) job.Request {
+func jobRequest(p *schema.GenerateParams, m *Model, ids []int32) (job.Request, error) {
+	s, err := jobSampling(&p.Sampling, m.Tokenizer)
+	if err != nil {
+		return job.Request{}, err
+	}
 	r := job.Request{
 		ID:        p.GenerationID,
-		Model:     model,
+		Model:     m.Info.ID,
 		Prompt:    ids,
 		MaxTokens: p.MaxTokens,
 		Priority:  job.Interactive,
-		Sampling: job.Sampling{
-			Temperature: float32(value(p.Sampling.Temperature)),
-			TopP:        float32(value(p.Sampling.TopP)),
-			TopK:        value(p.Sampling.TopK),
-			MinP:        float32(value(p.Sampling.MinP)),
-			Seed:        uint64(value(p.Sampling.Seed)),
-			HasSeed:     p.Sampling.Seed != nil,
-		},
+		Sampling:  s,
+		Logprobs:  p.Logprobs,
 	}
 	if p.Priority == schema.PriorityBackground {
 		r.Priority = job.Background
 	}
-	return r
+	return r, nil
 }
 
-// value is *p, or zero, which turns the option off.
-func value[T any](p *T) T {
+// value is *p, or otherwise where there is none.
+func value[T any](p *T, otherwise T) T {
 	if p == nil {
-		var zero T
-		return zero
+		return otherwise
 	}
 	return *p
 }

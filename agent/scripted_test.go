@@ -76,6 +76,7 @@ type recorder struct {
 	mu       sync.Mutex
 	pieces   []string
 	tokens   int
+	logprobs []schema.TokenLogprobs
 	statuses []schema.GenerateStatus
 	// text, where it is set, is called by Text.
 	text func(ctx context.Context)
@@ -93,6 +94,15 @@ func (r *recorder) Text(ctx context.Context, channel schema.Channel, text string
 	r.mu.Unlock()
 	if r.text != nil {
 		r.text(ctx)
+	}
+}
+
+func (r *recorder) Logprobs(tokens []schema.TokenLogprobs) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.logprobs = append(r.logprobs, tokens...)
+	if len(r.logprobs) == 0 {
+		panic("no logprobs")
 	}
 }
 

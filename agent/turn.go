@@ -22,21 +22,23 @@ type turn struct {
 	params *schema.GenerateParams
 	sink   Sink
 
-	model  string // its id, once it is known
-	prompt int    // tokens
-	cached int    // of those, the ones that needed no work; -1 until it is known
-	stream TokenStream
-	stops  *stopStrings
-	step   []byte // what the last token completed
+	model     string // its id, once it is known
+	prompt    int    // tokens
+	cached    int    // of those, the ones that needed no work; -1 until it is known
+	tokenizer Tokenizer
+	stream    TokenStream
+	stops     *stopStrings
+	step      []byte // what the last token completed
 
-	text    []byte // all that the sink got
-	tokens  int    // generated tokens that count
-	unsaid  int    // of those, the ones whose text the sink does not have yet
-	stopped int    // the stop string that ended the turn, or -1
-	loaded  float64
-	start   time.Time
-	opening time.Duration // the wait for the tokenizer
-	begun   time.Time     // when the engine got the request
+	text     []byte                 // all that the sink got
+	tokens   int                    // generated tokens that count
+	logprobs []schema.TokenLogprobs // of these, where they are asked for
+	unsaid   int                    // of those, the ones whose text the sink does not have yet
+	stopped  int                    // the stop string that ended the turn, or -1
+	loaded   float64
+	start    time.Time
+	opening  time.Duration // the wait for the tokenizer
+	begun    time.Time     // when the engine got the request
 }
 
 // Generate answers a prompt or a conversation. The text of the result is the
@@ -72,6 +74,7 @@ func (a *Agent) Generate(ctx context.Context, p schema.GenerateParams, s Sink) (
 		Model:        t.model,
 		StopReason:   reason,
 		Message:      message,
+		Logprobs:     t.logprobs,
 		Usage:        usage,
 	}
 	if t.stopped >= 0 {
@@ -129,7 +132,7 @@ func (t *turn) run(ctx context.Context) (schema.StopReason, job.Result, error) {
 	if !known { // else it took microseconds
 		t.opening = time.Since(t.start)
 	}
-	t.model, t.stream = m.Info.ID, m.Tokenizer.NewStream()
+	t.model, t.tokenizer, t.stream = m.Info.ID, m.Tokenizer, m.Tokenizer.NewStream()
 	ids, err := t.encode(m)
 	if err != nil {
 		return "", job.Result{}, err
@@ -142,8 +145,12 @@ func (t *turn) run(ctx context.Context) (schema.StopReason, job.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return "", job.Result{}, err
 	}
+	req, err := jobRequest(t.params, m.Model, ids)
+	if err != nil {
+		return "", job.Result{}, err
+	}
 	t.begun = time.Now()
-	g, err := t.agent.engine.Start(jobRequest(t.params, t.model, ids))
+	g, err := t.agent.engine.Start(req)
 	if err != nil {
 		return "", job.Result{}, err
 	}
@@ -178,9 +185,14 @@ func (t *turn) follow(ctx context.Context, g Generation) (schema.StopReason, job
 			_, _ = g.Wait()
 			return "", job.Result{}, err
 		}
+		logprobs := g.Logprobs()
 		for _, ev := range events[:n] {
 			if t.stopped >= 0 || ctx.Err() != nil {
 				break
+			}
+			if ev.Kind == job.Token && len(logprobs) > 0 {
+				t.logprobs = append(t.logprobs, tokenLogprobs(&logprobs[0], t.tokenizer))
+				logprobs = logprobs[1:]
 			}
 			done = ev.Kind == job.Done
 			t.event(ctx, ev, g)
@@ -270,6 +282,9 @@ func (t *turn) say(ctx context.Context, text []byte) {
 		return
 	}
 	t.text = append(t.text, text...)
+	if n := min(t.unsaid, len(t.logprobs)); n > 0 {
+		t.sink.Logprobs(t.logprobs[len(t.logprobs)-n:])
+	}
 	t.sink.Text(ctx, schema.ChannelText, string(text), t.unsaid)
 	t.unsaid = 0
 }

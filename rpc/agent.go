@@ -36,6 +36,9 @@ type Sink interface {
 	// once unless 8 MiB of this generation wait for a client that does not
 	// read; then it blocks until the client reads or ctx is done.
 	Text(ctx context.Context, channel schema.Channel, text string, tokens int)
+	// Logprobs says how probable the tokens were that the next Text counts: they
+	// go out with it.
+	Logprobs(tokens []schema.TokenLogprobs)
 	// Status reports a change of state. It flushes the text before it.
 	Status(s schema.GenerateStatus)
 }

@@ -46,14 +46,15 @@ type generation struct {
 
 	mu      sync.Mutex
 	queue   []event
-	bytes   int   // of the text in queue
-	fresh   int   // tokens since the last seal
-	freshN  int   // bytes since the last seal
-	sealed  int   // events at the front of queue that take no more text
-	taking  int   // of those, how many the writer has yet to take this turn
-	marks   []int // in the writer's queue: how many events each takes, 0 for all
-	marked  bool  // the last of marks takes all
-	spoken  bool  // the first text has been marked
+	bytes   int    // of the text in queue
+	coming  []byte // logprobs of the next text, as members of an array
+	fresh   int    // tokens since the last seal
+	freshN  int    // bytes since the last seal
+	sealed  int    // events at the front of queue that take no more text
+	taking  int    // of those, how many the writer has yet to take this turn
+	marks   []int  // in the writer's queue: how many events each takes, 0 for all
+	marked  bool   // the last of marks takes all
+	spoken  bool   // the first text has been marked
 	sent    time.Time
 	timer   *time.Timer
 	armed   bool
@@ -80,9 +81,10 @@ type event struct {
 
 // delta is text by channel. Its memory is used again.
 type delta struct {
-	parts  []part
-	tokens int
-	bytes  int
+	parts    []part
+	logprobs []byte // members of an array
+	tokens   int
+	bytes    int
 }
 
 type part struct {
@@ -140,6 +142,25 @@ func (g *generation) Text(ctx context.Context, channel schema.Channel, text stri
 	}
 }
 
+// Logprobs adds what is known of the tokens of the next text. See Sink.
+func (g *generation) Logprobs(tokens []schema.TokenLogprobs) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.off || g.closed {
+		return
+	}
+	for i := range tokens {
+		member, err := schema.Encode(&tokens[i])
+		if err != nil {
+			continue // not a number, which an engine does not report
+		}
+		if len(g.coming) > 0 {
+			g.coming = append(g.coming, ',')
+		}
+		g.coming = append(g.coming, member...)
+	}
+}
+
 // waitForRoom gives the lock away until the writer has taken something.
 func (g *generation) waitForRoom(ctx context.Context) bool {
 	if g.room == nil {
@@ -160,20 +181,34 @@ func (g *generation) waitForRoom(ctx context.Context) bool {
 // not begun to take it and it is not full.
 func (g *generation) add(channel schema.Channel, text string, tokens int) {
 	g.channel = channel
-	g.bytes += len(text)
+	n := len(text) + len(g.coming)
+	g.bytes += n
 	g.freshN += len(text)
 	g.fresh += tokens
 	var d *delta
-	if n := len(g.queue); n > g.sealed {
-		d = g.queue[n-1].delta
+	if last := len(g.queue); last > g.sealed {
+		d = g.queue[last-1].delta
 	}
-	if d == nil || d.bytes+len(text) > deltaBytes && d.bytes > 0 {
+	if d == nil || d.bytes+n > deltaBytes && d.bytes > 0 {
 		if d, g.spare = g.spare, nil; d == nil {
 			d = new(delta)
 		}
 		g.queue = append(g.queue, event{delta: d})
 	}
 	d.add(channel, text, tokens)
+	d.addLogprobs(g.coming)
+	g.coming = g.coming[:0]
+}
+
+func (d *delta) addLogprobs(members []byte) {
+	if len(members) == 0 {
+		return
+	}
+	d.bytes += len(members)
+	if len(d.logprobs) > 0 {
+		d.logprobs = append(d.logprobs, ',')
+	}
+	d.logprobs = append(d.logprobs, members...)
 }
 
 func (d *delta) add(channel schema.Channel, text string, tokens int) {
@@ -363,7 +398,7 @@ func (g *generation) recycle(d *delta) {
 	if d.bytes > 4*defaultMaxBytes || len(d.parts) > 2 {
 		return
 	}
-	d.parts, d.tokens, d.bytes = d.parts[:0], 0, 0
+	d.parts, d.logprobs, d.tokens, d.bytes = d.parts[:0], d.logprobs[:0], 0, 0
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.spare = d
@@ -389,6 +424,11 @@ func (g *generation) appendDelta(dst []byte, d *delta) []byte {
 	}
 	dst = append(dst, `],"tokens":`...)
 	dst = strconv.AppendInt(dst, int64(d.tokens), 10)
+	if len(d.logprobs) > 0 {
+		dst = append(dst, `,"logprobs":[`...)
+		dst = append(dst, d.logprobs...)
+		dst = append(dst, ']')
+	}
 	return append(dst, `}}`...)
 }
 

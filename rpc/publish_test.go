@@ -125,6 +125,7 @@ var bases = map[string][]string{
 	"Empty":               {`{}`},
 	"GenerateParams":      {`{"prompt":"a"}`, `{"messages":[{"role":"user"}]}`, `{}`},
 	"InitializeParams":    {`{}`},
+	"LogitBias":           {`{"token":1,"bias":0}`, `{"text":"a","bias":0}`, `{"bias":0}`},
 	"Message":             {`{"role":"user"}`},
 	"ModelLoadParams":     {`{}`},
 	"ModelUnloadParams":   {`{}`},

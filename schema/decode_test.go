@@ -21,8 +21,10 @@ const everything = `{
 	"tools":["a",{"name":"b","title":"T","description":"d","inputSchema":{"type":"object","z":1,"a":2},"outputSchema":true,
 		"annotations":{"readOnly":true,"destructive":true,"idempotent":true,"openWorld":true}}],
 	"toolMode":"return","toolChoice":{"name":"b"},
-	"sampling":{"temperature":0,"topP":0.5,"topK":5,"minP":1e-2,"seed":9007199254740991,"repetitionPenalty":1.1},
-	"maxTokens":7,"stop":["a","b"],"responseFormat":{"type":"json_schema","schema":{"b":1,"a":2}},
+	"sampling":{"temperature":0,"topP":0.5,"topK":5,"minP":1e-2,"minTokensToKeep":1,"xtcProbability":1,"xtcThreshold":0.5,
+		"seed":9007199254740991,"logitBias":[{"token":0,"bias":-1},{"text":"a","bias":2}],"repetitionPenalty":1.1,
+		"repetitionContextSize":0,"presencePenalty":-1,"presenceContextSize":1,"frequencyPenalty":2,"frequencyContextSize":3},
+	"logprobs":3,"maxTokens":7,"stop":["a","b"],"responseFormat":{"type":"json_schema","schema":{"b":1,"a":2}},
 	"contextOverflow":"rollingWindow","stream":{"intervalMs":0,"maxTokens":1,"maxBytes":2},"priority":"background","workDoneToken":"w"}`
 
 // TestDecodeLikeJSON: on sound params Decode and encoding/json agree, and what

@@ -23,8 +23,11 @@ type GenerateParams struct {
 	ToolMode ToolMode `json:"toolMode,omitempty" jsonschema:"enum=callback,enum=return,enum=none"`
 	// ToolChoice says whether the model must call a tool. Absent means auto.
 	ToolChoice *ToolChoice `json:"toolChoice,omitempty"`
-	// Sampling chooses tokens. Absent members have the model's defaults.
+	// Sampling chooses tokens.
 	Sampling Sampling `json:"sampling,omitzero"`
+	// Logprobs asks for the log-probability of each generated token, and of so many
+	// of the most probable tokens in its place. Absent means neither.
+	Logprobs int `json:"logprobs,omitempty" jsonschema:"minimum=0,maximum=20"`
 	// MaxTokens bounds the output; absent means what the context still holds.
 	MaxTokens int `json:"maxTokens,omitempty" jsonschema:"minimum=1,maximum=2147483647"`
 	// Stop are texts that end the generation; they are not part of the output.
@@ -130,22 +133,6 @@ type ToolCall struct {
 	Name string `json:"name" jsonschema:"minLength=1,maxLength=64"`
 	// Arguments is a JSON object, in the model's own order of members.
 	Arguments json.RawMessage `json:"arguments"`
-}
-
-// Sampling chooses tokens from a model's scores. Temperature 0 is greedy.
-type Sampling struct {
-	// Temperature divides the scores; higher is more varied, 0 is greedy.
-	Temperature *float64 `json:"temperature,omitempty" jsonschema:"minimum=0,maximum=100"`
-	// TopP keeps the most probable tokens that together reach it; 1 is off.
-	TopP *float64 `json:"topP,omitempty" jsonschema:"minimum=0,maximum=1"`
-	// TopK keeps the k most probable tokens; 0 is off.
-	TopK *int `json:"topK,omitempty" jsonschema:"minimum=0,maximum=2147483647"`
-	// MinP drops tokens less probable than this share of the best; 0 is off.
-	MinP *float64 `json:"minP,omitempty" jsonschema:"minimum=0,maximum=1"`
-	// Seed makes sampling repeatable.
-	Seed *int64 `json:"seed,omitempty" jsonschema:"minimum=0,maximum=9007199254740991"`
-	// RepetitionPenalty divides the scores of tokens seen lately; 1 is off.
-	RepetitionPenalty *float64 `json:"repetitionPenalty,omitempty" jsonschema:"minimum=0.01,maximum=100"`
 }
 
 // ToolMode says who runs the tools that a model calls.
@@ -257,6 +244,8 @@ type GenerateDelta struct {
 	Parts []DeltaPart `json:"parts"`
 	// Tokens is the number of tokens that produced the text.
 	Tokens int `json:"tokens"`
+	// Logprobs are those of these tokens, where the request asks for them.
+	Logprobs []TokenLogprobs `json:"logprobs,omitempty"`
 }
 
 // DeltaPart is text of one channel.
@@ -333,6 +322,8 @@ type GenerateResult struct {
 	// Messages are all messages that this generation added; absent where that
 	// is Message alone.
 	Messages []Message `json:"messages,omitempty"`
+	// Logprobs are those of all generated tokens, where the request asks for them.
+	Logprobs []TokenLogprobs `json:"logprobs,omitempty"`
 	// Usage counts tokens and time.
 	Usage Usage `json:"usage"`
 }

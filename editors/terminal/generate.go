@@ -16,17 +16,14 @@ import (
 	"harmonyd/schema"
 )
 
-// generateFlags are the flags of the generate command. Pointers in the request
-// are set only where the flag was given, so that a model's defaults hold.
+// generateFlags are the flags of the generate command.
 type generateFlags struct {
-	system      string
-	raw, stats  bool
-	maxTokens   int
-	temperature float64
-	topP, minP  float64
-	topK        int
-	seed        int64
-	stop        []string
+	system     string
+	raw, stats bool
+	maxTokens  int
+	logprobs   int
+	sampling   schema.Sampling
+	stop       []string
 }
 
 func generateCommand(c Commands, o *Options) *cobra.Command {
@@ -47,8 +44,7 @@ ends the answer. The prompt may be "-" for standard input.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			given := func(name string) bool { return cmd.Flags().Changed(name) }
-			if err := checkFlags(f.params("", given)); err != nil {
+			if err := checkFlags(f.params("")); err != nil {
 				return usage(err)
 			}
 			text := args[0]
@@ -59,7 +55,7 @@ ends the answer. The prompt may be "-" for standard input.`,
 				}
 				text = string(b)
 			}
-			p := f.params(text, given)
+			p := f.params(text)
 			p.Model = o.Model
 			return generate(cmd.Context(), c, *o, p, f.stats)
 		},
@@ -69,19 +65,17 @@ ends the answer. The prompt may be "-" for standard input.`,
 	fl.BoolVar(&f.raw, "raw", false, "give the prompt to the model as it is, without the chat template")
 	fl.BoolVar(&f.stats, "stats", false, "print token counts and speeds afterwards")
 	fl.IntVarP(&f.maxTokens, "max-tokens", "n", 0, "most tokens to write; 0 means as many as the context holds")
-	fl.Float64VarP(&f.temperature, "temperature", "t", 0, "0 is the most likely answer, higher is more varied")
-	fl.Float64Var(&f.topP, "top-p", 0, "keep the most likely tokens that together reach this probability; 1 is off")
-	fl.Float64Var(&f.minP, "min-p", 0, "drop tokens less likely than this share of the best; 0 is off")
-	fl.IntVar(&f.topK, "top-k", 0, "keep this many of the most likely tokens; 0 is off")
-	fl.Int64Var(&f.seed, "seed", 0, "repeat an answer at a temperature above 0")
+	addSamplingFlags(cmd, &f.sampling)
+	fl.IntVar(&f.logprobs, "logprobs", 0, "print each token's probability afterwards, and so many others in its place")
 	fl.StringArrayVar(&f.stop, "stop", nil, "end the answer before this `text`; may be repeated")
 	return cmd
 }
 
-// params makes the request. Given reports whether a flag was on the command
-// line.
-func (f generateFlags) params(text string, given func(string) bool) schema.GenerateParams {
-	p := schema.GenerateParams{GenerationID: "terminal", MaxTokens: f.maxTokens, Stop: f.stop}
+// params makes the request.
+func (f generateFlags) params(text string) schema.GenerateParams {
+	p := schema.GenerateParams{
+		GenerationID: "terminal", MaxTokens: f.maxTokens, Stop: f.stop, Sampling: f.sampling, Logprobs: f.logprobs,
+	}
 	switch {
 	case f.raw:
 		p.Prompt = &text
@@ -93,21 +87,6 @@ func (f generateFlags) params(text string, given func(string) bool) schema.Gener
 	}
 	none := []schema.ToolRef{}
 	p.Tools = &none
-	if given("temperature") {
-		p.Sampling.Temperature = &f.temperature
-	}
-	if given("top-p") {
-		p.Sampling.TopP = &f.topP
-	}
-	if given("min-p") {
-		p.Sampling.MinP = &f.minP
-	}
-	if given("top-k") {
-		p.Sampling.TopK = &f.topK
-	}
-	if given("seed") {
-		p.Sampling.Seed = &f.seed
-	}
 	return p
 }
 
@@ -115,8 +94,8 @@ func (f generateFlags) params(text string, given func(string) bool) schema.Gener
 // that a slip costs no load of a model.
 func checkFlags(p schema.GenerateParams) error {
 	data, err := schema.Encode(p)
-	if err != nil { // JSON has no such numbers
-		return errors.New("--temperature, --top-p and --min-p: want finite numbers")
+	if err != nil {
+		return err
 	}
 	err = schema.Decode(data, new(schema.GenerateParams))
 	var bad *schema.Error
@@ -124,15 +103,10 @@ func checkFlags(p schema.GenerateParams) error {
 		return err
 	}
 	place := bad.Data.Errors[0]
-	for flag, path := range map[string]string{
-		"max-tokens": "/maxTokens", "temperature": "/temperature", "top-p": "/topP", "min-p": "/minP",
-		"top-k": "/topK", "seed": "/seed", "stop": "/stop",
-	} {
-		if strings.Contains(place.InstancePath, path) {
-			return fmt.Errorf("--%s: %s", flag, place.Message)
-		}
+	if place.InstancePath == "" {
+		return err
 	}
-	return err
+	return fmt.Errorf("--%s: %s", flagOf(place.InstancePath), place.Message)
 }
 
 func generate(ctx context.Context, c Commands, o Options, p schema.GenerateParams, stats bool) error {
@@ -161,6 +135,7 @@ func generate(ctx context.Context, c Commands, o Options, p schema.GenerateParam
 	if out.err != nil {
 		return fmt.Errorf("write the answer: %w", out.err)
 	}
+	printLogprobs(c.Err, r.Logprobs)
 	if stats {
 		u := r.Usage
 		fmt.Fprintf(c.Err, "%s after %d tokens; %d of %d prompt tokens cached, prefill %s, first token %s, %.1f tokens/s\n",
@@ -208,6 +183,9 @@ func (p *printer) Text(_ context.Context, channel schema.Channel, text string, _
 	}
 	p.err = p.w.Flush()
 }
+
+// Logprobs implements agent.Sink.
+func (p *printer) Logprobs([]schema.TokenLogprobs) {}
 
 // Status implements agent.Sink.
 func (p *printer) Status(schema.GenerateStatus) {}

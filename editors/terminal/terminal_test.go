@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,6 +25,8 @@ type fake struct {
 	reason  schema.StopReason
 	loadErr error
 	err     error
+	// logprobs are those of the result.
+	logprobs []schema.TokenLogprobs
 
 	asked  schema.GenerateParams
 	closed int
@@ -35,7 +38,7 @@ func (f *fake) Generate(ctx context.Context, p schema.GenerateParams, s agent.Si
 		s.Text(ctx, schema.ChannelText, piece, 1)
 	}
 	s.Text(ctx, schema.ChannelReasoning, "not shown", 1)
-	return schema.GenerateResult{StopReason: f.reason, Usage: schema.Usage{
+	return schema.GenerateResult{StopReason: f.reason, Logprobs: f.logprobs, Usage: schema.Usage{
 		PromptTokens: 10, CachedTokens: 4, CompletionTokens: len(f.pieces), PrefillMS: 12.4, TTFTMS: 20, TokensPerSecond: 42,
 	}}, f.err
 }
@@ -123,7 +126,7 @@ func TestGenerateStreamsAndEndsTheLine(t *testing.T) {
 	require.Equal(t, 1, f.closed)
 	require.Equal(t, "Hi", f.asked.Messages[0].Content.Text())
 	require.Nil(t, f.asked.Prompt)
-	require.Equal(t, schema.Sampling{}, f.asked.Sampling, "no flag, so the model's defaults")
+	require.Equal(t, schema.Sampling{}, f.asked.Sampling, "no flag, no member")
 
 	f.pieces = []string{"a line\n"}
 	require.Equal(t, "a line\n", run(t, withAgent(f), "generate", "Hi").out)
@@ -151,6 +154,43 @@ func TestGenerateFlagsReachTheRequest(t *testing.T) {
 	require.Equal(t, []string{"a", "b,c"}, p.Stop)
 	require.Contains(t, r.err, "max_tokens after 0 tokens; 4 of 10 prompt tokens cached, prefill 12ms, first token 20ms, 42.0 tokens/s")
 }
+
+func TestEverySamplingFlagReachesTheRequest(t *testing.T) {
+	f := &fake{reason: schema.StopMaxTokens}
+	require.NoError(t, run(t, withAgent(f), "generate", "--temp", "0.5", "--min-tokens-to-keep", "3", "--xtc-probability", "0.25",
+		"--xtc-threshold", "0.125", "--repeat-penalty", "1.5", "--repeat-last-n", "64", "--presence-penalty", "0.75",
+		"--presence-context-size", "0", "--frequency-penalty", "-0.5", "--frequency-context-size", "7",
+		"--logit-bias", "42=-100", "--logit-bias", "a=b=2", "--logprobs", "3", "Hi").failure)
+	require.Equal(t, 3, f.asked.Logprobs)
+	require.Equal(t, schema.Sampling{
+		Temperature: ptr(0.5), MinTokensToKeep: ptr(3), XTCProbability: ptr(0.25), XTCThreshold: ptr(0.125),
+		RepetitionPenalty: ptr(1.5), RepetitionContextSize: ptr(64), PresencePenalty: ptr(0.75), PresenceContextSize: ptr(0),
+		FrequencyPenalty: ptr(-0.5), FrequencyContextSize: ptr(7),
+		LogitBias: []schema.LogitBias{{Token: ptr(42), Bias: -100}, {Text: "a=b", Bias: 2}},
+	}, f.asked.Sampling)
+}
+
+// TestEveryMemberOfSamplingHasAFlag keeps a parameter from being for the wire only.
+func TestEveryMemberOfSamplingHasAFlag(t *testing.T) {
+	help := run(t, Commands{}, "generate", "--help").out
+	for i := range reflect.TypeFor[schema.Sampling]().NumField() {
+		member, _, _ := strings.Cut(reflect.TypeFor[schema.Sampling]().Field(i).Tag.Get("json"), ",")
+		require.Contains(t, help, "--"+flagOf("/sampling/"+member)+" ")
+	}
+	require.NotContains(t, help, "repeat-last-n", "an alias is not shown")
+}
+
+func TestGeneratePrintsLogprobs(t *testing.T) {
+	f := &fake{pieces: []string{"Hi"}, reason: schema.StopEndTurn, logprobs: []schema.TokenLogprobs{
+		{Token: 5, Text: "H", Logprob: -0.5, Top: []schema.TokenLogprob{{Text: "H", Logprob: -0.5}, {Text: "\n", Logprob: -2}}},
+		{Token: 6, Text: "i", Logprob: 0},
+	}}
+	r := run(t, withAgent(f), "generate", "--logprobs", "2", "Hi")
+	require.Equal(t, "Hi\n", r.out)
+	require.Equal(t, "\"H\"               -0.5000  60.65%  \"H\" 60.65%  \"\\n\" 13.53%\n\"i\"                0.0000 100.00%\n", r.err)
+}
+
+func ptr[T any](v T) *T { return &v }
 
 func TestGenerateTakesASystemMessage(t *testing.T) {
 	f := &fake{}
@@ -360,7 +400,23 @@ func TestGenerateChecksItsFlagsFirst(t *testing.T) {
 		"--temperature: got 101, want 0 to 100":      {"-t", "101"},
 		"--seed: got -1, want 0 to 9007199254740991": {"--seed=-1"},
 		"--stop: got 0 characters, want at least 1":  {"--stop", "a", "--stop", ""},
-		"want finite numbers":                        {"-t", "NaN"},
+		"want a finite number":                       {"-t", "NaN"},
+		"--temperature: got -1, want 0 to 100":       {"--temp=-1"},
+		"--min-tokens-to-keep: got 0, want 1":        {"--min-tokens-to-keep", "0"},
+		"--xtc-probability: got 2, want 0 to 1":      {"--xtc-probability", "2"},
+		"--xtc-threshold: got 0.6, want 0 to 0.5":    {"--xtc-threshold", "0.6"},
+		"--repetition-penalty: got 0, want 0.01":     {"--repeat-penalty", "0"},
+		"--repetition-context-size: got -1, want 0":  {"--repeat-last-n=-1"},
+		"--presence-penalty: got 101, want -100":     {"--presence-penalty", "101"},
+		"--presence-context-size: got -1, want 0":    {"--presence-context-size=-1"},
+		"--frequency-penalty: got -101, want -100":   {"--frequency-penalty=-101"},
+		"--frequency-context-size: got -1, want 0":   {"--frequency-context-size=-1"},
+		"--logit-bias: got 1001, want -1000 to 1000": {"--logit-bias", "a=1001"},
+		"want TOKEN=BIAS":                            {"--logit-bias", "=5"},
+		"want a finite number behind the =":          {"--logit-bias", "a=b"},
+		"--logprobs: got 21, want 0 to 20":           {"--logprobs", "21"},
+		"want an integer":                            {"--top-k", "0.5"},
+		"\"x\" for \"--seed\" flag: want an integer": {"--seed", "x"},
 	} {
 		r := run(t, Commands{}, append([]string{"generate", "-"}, args...)...)
 		require.Equal(t, ExitUsage, r.code, want)

@@ -115,6 +115,14 @@ func (t *Tokenizer) appendWords(ids []int32, text string) []int32 {
 	return ids
 }
 
+// TokenBytes is the byte, the word or the literal that a token stands for.
+func (t *Tokenizer) TokenBytes(id int32) []byte {
+	if id < 0 || int(id) >= t.size() {
+		return nil
+	}
+	return t.appendBytes(nil, id, false)
+}
+
 // Decode returns the text of ids, with U+FFFD for each byte that is part of no
 // character.
 func (t *Tokenizer) Decode(ids []int32, skipSpecial bool) (string, error) {

@@ -143,7 +143,7 @@ func (a *Agent) Generate(ctx context.Context, p schema.GenerateParams, s rpc.Sin
 	case n > 0:
 		script = p.Messages[n-1].Content.Text()
 	}
-	g := generating{ctx: ctx, sink: s, max: p.MaxTokens, stop: schema.StopEndTurn}
+	g := generating{ctx: ctx, sink: s, max: p.MaxTokens, top: p.Logprobs, stop: schema.StopEndTurn}
 	for _, word := range strings.Fields(script) {
 		if err := g.do(a, word); err != nil {
 			return schema.GenerateResult{}, err
@@ -168,6 +168,8 @@ type generating struct {
 	max             int
 	text, reasoning strings.Builder
 	tokens          int
+	top             int // logprobs to report
+	logprobs        []schema.TokenLogprobs
 	stop            schema.StopReason
 	done            bool
 }
@@ -241,6 +243,14 @@ func (g *generating) say(channel schema.Channel, text string) {
 	} else {
 		g.reasoning.WriteString(text)
 	}
+	if g.top > 0 {
+		l := schema.TokenLogprobs{Token: g.tokens, Text: text, Logprob: -0.5, Top: []schema.TokenLogprob{}}
+		for i := range g.top {
+			l.Top = append(l.Top, schema.TokenLogprob{Token: g.tokens + i, Text: text + "?", Logprob: -0.5 - float64(i)})
+		}
+		g.logprobs = append(g.logprobs, l)
+		g.sink.Logprobs(g.logprobs[len(g.logprobs)-1:])
+	}
 	g.sink.Text(g.ctx, channel, text, 1)
 	if g.tokens == g.max {
 		g.stop, g.done = schema.StopMaxTokens, true
@@ -275,7 +285,7 @@ func (g *generating) result() schema.GenerateResult {
 		m.Content = append(m.Content, schema.Part{Type: schema.PartText, Text: g.text.String()})
 	}
 	return schema.GenerateResult{
-		StopReason: g.stop, Message: m,
+		StopReason: g.stop, Message: m, Logprobs: g.logprobs,
 		Usage: schema.Usage{PromptTokens: 1, CompletionTokens: g.tokens, Rounds: 1},
 	}
 }
