@@ -16,7 +16,7 @@ func (m *Sampler) filter(s *mlx.Scope, x mlx.Array, position int) (kept, of mlx.
 	if k >= x.Dim(-1) {
 		k = 0
 	}
-	nuclear, excluding := p.TopP > 0 && p.TopP < 1, m.excludes(position)
+	nuclear, excluding := p.nuclear(), m.excludes(position)
 	var total mlx.Array
 	// Top-k comes last, but unless XTC drops some of the most probable tokens first,
 	// what is left is among the k best, and those are all that the others need to

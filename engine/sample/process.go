@@ -13,8 +13,8 @@ func (m *Sampler) process(s *mlx.Scope, logits mlx.Array, position int) mlx.Arra
 		return x
 	}
 	x = s.AsType(x, mlx.Float32)
-	if p := m.p.Repetition; p.Value != 0 && p.Value != 1 {
-		seen := m.history.last(s, p.Window, position)
+	if m.p.repeats() {
+		seen := m.history.last(s, m.p.Repetition.Window, position)
 		old, by := s.TakeAlongAxis(x, seen, -1), m.constant(repetition)
 		// A token that was seen twice is written twice, with the same score.
 		x = s.PutAlongAxis(x, seen, s.Where(s.Less(old, m.constant(zero)), s.Mul(old, by), s.Div(old, by)), -1)
@@ -31,8 +31,7 @@ func (m *Sampler) process(s *mlx.Scope, logits mlx.Array, position int) mlx.Arra
 
 // remembers reports whether scores depend on the tokens before.
 func (m *Sampler) remembers() bool {
-	p := &m.p
-	return p.Repetition.Value != 0 && p.Repetition.Value != 1 || p.Presence.Value != 0 || p.Frequency.Value != 0
+	return m.p.repeats() || m.p.Presence.Value != 0 || m.p.Frequency.Value != 0
 }
 
 // Feed notes the tokens [1, L] that stand at positions from at on. What was noted

@@ -59,6 +59,12 @@ type Penalty struct {
 	Window int
 }
 
+// nuclear reports whether TopP drops anything.
+func (p *Params) nuclear() bool { return p.TopP > 0 && p.TopP < 1 }
+
+// repeats reports whether Repetition changes anything.
+func (p *Params) repeats() bool { return p.Repetition.Value != 0 && p.Repetition.Value != 1 }
+
 // keyBlock is the number of positions whose random keys are made at once.
 const keyBlock = 256
 
@@ -66,7 +72,7 @@ const keyBlock = 256
 // freed by Close.
 type Sampler struct {
 	p         Params
-	constants [numConstants]mlx.Var // float32 scalars but for never
+	constants [numConstants]mlx.Var // those that are needed: float32 scalars but for never
 	biased    mlx.Var               // uint32 [1, 1, n]: the ids of p.Bias
 	bias      mlx.Var               // float32 [1, 1, n]: its values
 	spared    mlx.Var               // uint32 [1, 1, n]
@@ -108,27 +114,38 @@ func New(p Params) (*Sampler, error) {
 
 func (m *Sampler) open() error {
 	p := &m.p
-	for i, v := range [numConstants]float64{
-		inverseTemperature: min(1/float64(p.Temperature), maxInverse),
-		topP:               float64(p.TopP),
-		logMinP:            math.Log(float64(p.MinP)),
-		xtcThreshold:       float64(p.XTCThreshold),
-		repetition:         float64(p.Repetition.Value),
-		presence:           float64(p.Presence.Value),
-		minusFrequency:     -float64(p.Frequency.Value),
-		zero:               0,
-		infinity:           math.Inf(1),
-		minusInfinity:      math.Inf(-1),
-		never:              0,
+	drawn := p.Temperature > 0
+	filtered := drawn && (p.nuclear() || p.MinP > 0 || p.XTCProbability > 0)
+	for i, c := range [numConstants]struct {
+		v      float64
+		needed bool
+	}{
+		inverseTemperature: {min(1/float64(p.Temperature), maxInverse), drawn},
+		topP:               {float64(p.TopP), drawn && p.nuclear()},
+		logMinP:            {math.Log(float64(p.MinP)), drawn && p.MinP > 0},
+		xtcThreshold:       {float64(p.XTCThreshold), drawn && p.XTCProbability > 0},
+		repetition:         {float64(p.Repetition.Value), p.repeats()},
+		presence:           {float64(p.Presence.Value), p.Presence.Value != 0},
+		minusFrequency:     {-float64(p.Frequency.Value), p.Frequency.Value != 0},
+		zero:               {0, p.repeats()},
+		infinity:           {math.Inf(1), filtered},
+		minusInfinity:      {math.Inf(-1), filtered},
+		never:              {0, filtered},
 	} {
+		if !c.needed {
+			continue
+		}
 		dtype := mlx.Float32
 		if i == never {
 			dtype = mlx.Bool
 		}
 		var err error
-		if m.constants[i], err = mlx.Const(dtype, v); err != nil {
+		if m.constants[i], err = mlx.Const(dtype, c.v); err != nil {
 			return err
 		}
+	}
+	if len(p.Bias) == 0 && len(p.XTCSpared) == 0 {
+		return nil
 	}
 	s := mlx.NewScope(mlx.Stream{})
 	defer s.Close()
