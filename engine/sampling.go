@@ -41,11 +41,13 @@ func samplerParams(s job.Sampling, stopIDs []int32) sample.Params {
 	p := sample.Params{
 		Temperature: s.Temperature, TopP: s.TopP, TopK: s.TopK, MinP: s.MinP, MinKeep: s.MinTokensToKeep,
 		XTCProbability: s.XTCProbability, XTCThreshold: s.XTCThreshold,
-		XTCSpared:  slices.Concat(s.XTCSpared, stopIDs),
 		Repetition: penalty(s.RepetitionPenalty, s.RepetitionContext),
 		Presence:   penalty(s.PresencePenalty, s.PresenceContext),
 		Frequency:  penalty(s.FrequencyPenalty, s.FrequencyContext),
 		Seed:       s.Seed,
+	}
+	if s.XTCProbability > 0 {
+		p.XTCSpared = slices.Concat(s.XTCSpared, stopIDs)
 	}
 	for _, b := range s.LogitBias {
 		p.Bias = append(p.Bias, sample.Bias(b))
