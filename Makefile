@@ -120,7 +120,7 @@ differential: deps ## compare a million broken files with the Rust crate safeten
 # Python the engine is measured alone.
 bench: model ## measure the engine beside mlx-lm, llama.cpp and the roofline, on a quiet machine; BENCHFLAGS
 	@engine/deps.sh venv || echo 'bench: the peers will be missing'
-	bin/harmonyd bench -m '$(MODEL)' -o .bench/summary.json $(BENCHFLAGS)
+	bin/harmonyd bench -m '$(MODEL)' -o .bench/summary.json --label "$$(git describe --always --dirty)" $(BENCHFLAGS)
 
 .PHONY: bench-smoke
 bench-smoke: deps test-counts ## count what a prompt and a token cost, and fail where a count rose

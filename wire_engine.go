@@ -134,7 +134,7 @@ func (h harness) Measure(ctx context.Context, b terminal.BenchOptions, say func(
 	s, err := bench.Measure(ctx, bench.Options{
 		Root: modelsRoot(h.o), Model: h.o.Model, Runs: b.Runs, PromptTokens: b.PromptTokens, Tokens: b.Tokens,
 		Temperature: b.Temperature, Seed: b.Seed, Peers: b.Peers, Python: b.Python, GGUF: b.GGUF,
-		Version: version(), Say: say,
+		Version: version(), Label: b.Label, Say: say,
 	})
 	if err != nil {
 		return nil, err

@@ -35,6 +35,8 @@ type BenchOptions struct {
 	Runs, PromptTokens, Tokens int
 	Temperature                float32
 	Seed                       uint64
+	// Label is what the person calls what is measured.
+	Label string
 	// Peers are the other programs to measure.
 	Peers []string
 	// Python runs those that are Python programs, and GGUF is the file for those
@@ -105,6 +107,7 @@ peer that is missing is reported, and the run goes on.`,
 	fl.StringSliceVar(&b.Peers, "peers", []string{"mlx-lm", "llama.cpp"}, "`names` of the programs to measure beside this one")
 	fl.StringVar(&b.Python, "python", os.Getenv("HARMONYD_PYTHON"), "`file` of a Python with the peers' packages (environment HARMONYD_PYTHON)")
 	fl.StringVar(&b.GGUF, "gguf", "", "`file` that llama.cpp runs; the one that make deps fetched for the default model")
+	fl.StringVar(&b.Label, "label", "", "`text` that names this build in the result")
 	fl.StringVar(&f.compare, "compare", "", "print what changed from the result in this `file`")
 	fl.BoolVar(&f.asJSON, "json", false, "print the result as JSON instead of tables")
 	fl.StringVarP(&f.out, "output", "o", "", "write the result as JSON to this `file`")

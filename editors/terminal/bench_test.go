@@ -67,10 +67,10 @@ func TestBenchMeasures(t *testing.T) {
 	}, b.asked)
 
 	r = run(t, withBench(b), "bench", "--runs", "7", "--prompt-tokens", "9", "--tokens", "8", "-t", "0.5", "--seed", "18446744073709551615",
-		"--peers", "", "--python", "p", "--gguf", "g")
+		"--label", "l", "--peers", "", "--python", "p", "--gguf", "g")
 	require.NoError(t, r.failure)
 	require.Equal(t, BenchOptions{
-		Runs: 7, PromptTokens: 9, Tokens: 8, Temperature: 0.5, Seed: 1<<64 - 1, Peers: []string{}, Python: "p", GGUF: "g",
+		Runs: 7, PromptTokens: 9, Tokens: 8, Temperature: 0.5, Seed: 1<<64 - 1, Label: "l", Peers: []string{}, Python: "p", GGUF: "g",
 	}, b.asked)
 }
 

@@ -47,8 +47,8 @@ type Options struct {
 	// GGUF is the file that llama.cpp runs: the one that the model was imported
 	// from. Empty means the one that engine/deps.sh fetched.
 	GGUF string
-	// Version is harmonyd's.
-	Version string
+	// Version is harmonyd's, and Label what a person calls this build of it.
+	Version, Label string
 	// Say is told what is being done; nil tells nobody.
 	Say func(what string)
 }
@@ -173,7 +173,7 @@ func (s *session) open(ctx context.Context) (err error) {
 	}
 	s.sum = &Summary{
 		Schema: schemaVersion, Time: time.Now().UTC().Truncate(time.Second),
-		Versions: versions(s.Version), Machine: describeMachine(),
+		Versions: versions(s.Version, s.Label), Machine: describeMachine(),
 		Model:    ModelFacts{ID: model.ID, Family: model.Family, Quantization: model.Quantization},
 		Workload: s.work.facts(s.Runs),
 	}

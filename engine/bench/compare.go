@@ -10,7 +10,7 @@ import (
 // only where the ranges of the two runs lie apart; counts have no noise.
 func (s *Summary) WriteComparison(w io.Writer, old *Summary) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Compared with harmonyd %s of %s\n", old.Versions.Harmonyd, old.Time.Format("2006-01-02 15:04 MST"))
+	fmt.Fprintf(&b, "Compared with %s of %s\n", old.Versions.build(), old.Time.Format("2006-01-02 15:04 MST"))
 	for _, d := range s.differences(old) {
 		fmt.Fprintf(&b, "Not the same: %s.\n", d)
 	}

@@ -61,16 +61,32 @@ const (
 	Noise  Verdict = "noise" // the two ranges overlap
 	Better Verdict = "better"
 	Worse  Verdict = "worse"
+	TooFew Verdict = "too few runs" // ranges of so few values lie apart by chance
 )
 
-// judge compares a figure with an older one. With five repetitions each, two
-// ranges of the same quantity lie apart by chance once in 126 times.
+// chance is how likely two ranges of the same quantity may lie apart before that
+// means nothing.
+const chance = 0.02
+
+// judge compares a figure with an older one.
 func judge(old, now Figure, higherIsBetter bool) Verdict {
 	switch {
 	case now.Min <= old.Max && old.Min <= now.Max:
 		return Noise
+	case apart(len(old.Values), len(now.Values)) > chance:
+		return TooFew
 	case (now.Median > old.Median) == higherIsBetter:
 		return Better
 	}
 	return Worse
+}
+
+// apart is the probability that all of n values lie on one side of all of m values
+// of the same distribution: 2 n! m! / (n+m)!, which is 1 in 126 for 5 and 5.
+func apart(n, m int) float64 {
+	p := 2.0
+	for i := 1; i <= n; i++ {
+		p *= float64(i) / float64(m+i)
+	}
+	return p
 }

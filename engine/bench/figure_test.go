@@ -41,7 +41,7 @@ func TestRatiosPairRepetitions(t *testing.T) {
 }
 
 func TestVerdictNeedsRangesApart(t *testing.T) {
-	old := newFigure([]float64{10, 11, 12})
+	old := newFigure([]float64{10, 11, 11, 11, 12})
 	for _, c := range []struct {
 		now          []float64
 		higher, less Verdict // where higher is better, and where less is
@@ -50,8 +50,11 @@ func TestVerdictNeedsRangesApart(t *testing.T) {
 		{[]float64{12, 20, 30}, Noise, Noise},
 		{[]float64{1, 2, 10}, Noise, Noise},
 		{[]float64{1, 30}, Noise, Noise},
-		{[]float64{12.1, 13}, Better, Worse},
-		{[]float64{8, 9.9}, Worse, Better},
+		{[]float64{12.1, 13, 13, 14, 15}, Better, Worse},
+		{[]float64{8, 9, 9, 9, 9.9}, Worse, Better},
+		{[]float64{13, 13, 13, 13}, Better, Worse}, // by chance once in 63 times
+		{[]float64{13, 13, 13}, TooFew, TooFew},    // once in 28 times
+		{[]float64{1}, TooFew, TooFew},
 	} {
 		now := newFigure(c.now)
 		require.Equal(t, c.higher, judge(old, now, true), "%v", c.now)
@@ -59,8 +62,8 @@ func TestVerdictNeedsRangesApart(t *testing.T) {
 	}
 }
 
-// TestVerdictIsSeldomWrong draws both runs from one distribution: what it holds
-// is the rate that judge's comment gives, 1 in 126.
+// TestVerdictIsSeldomWrong draws both runs from one distribution: ranges lie apart
+// as often as apart says.
 func TestVerdictIsSeldomWrong(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	draw := func() Figure {
@@ -77,5 +80,6 @@ func TestVerdictIsSeldomWrong(t *testing.T) {
 			wrong++
 		}
 	}
+	require.InDelta(t, 1/126.0, apart(5, 5), 1e-12)
 	require.InDelta(t, n/126.0, float64(wrong), 40)
 }

@@ -32,9 +32,9 @@ func describeMachine() Machine {
 	return m
 }
 
-func versions(harmonyd string) Versions {
+func versions(harmonyd, label string) Versions {
 	blas := mlx.DescribeBLAS()
-	return Versions{Harmonyd: harmonyd, MLX: mlx.Version(), BLAS: mlx.BLAS(), BLASConfig: blas.Config, BLASCore: blas.Core}
+	return Versions{Harmonyd: harmonyd, Label: label, MLX: mlx.Version(), BLAS: mlx.BLAS(), BLASConfig: blas.Config, BLASCore: blas.Core}
 }
 
 // cpuModel is what the kernel calls the processor.

@@ -36,6 +36,7 @@ type Summary struct {
 // Versions say what was measured.
 type Versions struct {
 	Harmonyd   string `json:"harmonyd"`
+	Label      string `json:"label,omitempty"` // what a person calls this build
 	MLX        string `json:"mlx"`
 	BLAS       string `json:"blas"`        // its path
 	BLASConfig string `json:"blas_config"` // of OpenBLAS only

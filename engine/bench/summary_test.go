@@ -13,22 +13,22 @@ import (
 func sample() *Summary {
 	s := &Summary{
 		Schema: schemaVersion, Time: time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC),
-		Versions: Versions{"v1", "0.32.2", "/lib/libopenblas.so", "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH", "Zen"},
+		Versions: Versions{"v1", "", "0.32.2", "/lib/libopenblas.so", "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH", "Zen"},
 		Machine: Machine{CPU: "A CPU", Cores: 2, OS: "linux", Arch: "amd64", Device: "cpu", Threads: 2,
 			LoadAverage: 0.5, OthersBusy: 0.01, Stolen: 0},
 		Model:    ModelFacts{"some/model", "llama", "affine 4-bit, groups of 32"},
-		Workload: WorkloadFacts{512, "abc", 4, 0, 0, 3},
+		Workload: WorkloadFacts{512, "abc", 4, 0, 0, 5},
 		Programs: []*Program{
 			{Name: Ours, Version: "v1", Weights: "float32", BytesPerToken: 500e6, PeakBytes: 700e6, IDs: []int32{1, 2, 3, 4}, TokensPerPass: 1,
-				Load: newFigure([]float64{400, 410, 390}), FirstToken: newFigure([]float64{1000, 1024, 1010}),
-				Prefill: newFigure([]float64{512, 500, 507}), Decode: newFigure([]float64{34, 35, 33})},
+				Load: newFigure([]float64{400, 410, 390, 400, 400}), FirstToken: newFigure([]float64{1000, 1024, 1010, 1010, 1010}),
+				Prefill: newFigure([]float64{512, 500, 507, 507, 507}), Decode: newFigure([]float64{34, 35, 33, 34, 34})},
 			{Name: "mlx-lm", Version: "0.32.0", Weights: "float32", BytesPerToken: 500e6, PeakBytes: 900e6, IDs: []int32{1, 2, 3, 4},
 				Details: map[string]string{"blas": "/lib/libopenblas.so"},
-				Load:    newFigure([]float64{300, 300, 300}), FirstToken: newFigure([]float64{1200, 1200, 1200}),
-				Prefill: newFigure([]float64{426, 426, 426}), Decode: newFigure([]float64{20, 20, 20})},
+				Load:    newFigure([]float64{300, 300, 300, 300, 300}), FirstToken: newFigure([]float64{1200, 1200, 1200, 1200, 1200}),
+				Prefill: newFigure([]float64{426, 426, 426, 426, 426}), Decode: newFigure([]float64{20, 20, 20, 20, 20})},
 			{Name: "llama.cpp", Problem: "ModuleNotFoundError: No module named 'llama_cpp'"},
 		},
-		Roofline: Roofline{Matrices: 211, Bytes: 500e6, Threads: 2, Decode: newFigure([]float64{40, 41, 39}), Read: newFigure([]float64{22, 23, 21})},
+		Roofline: Roofline{Matrices: 211, Bytes: 500e6, Threads: 2, Decode: newFigure([]float64{40, 41, 39, 40, 40}), Read: newFigure([]float64{22, 23, 21, 22, 22})},
 		Counts:   Counts{Count{512, 1500, 1800, 1, 4, 2048, 30}, Count{3, 1560, 2000, 3, 12, 0, 0}},
 	}
 	s.conclude()
@@ -40,8 +40,8 @@ func TestTable(t *testing.T) {
 	require.NoError(t, sample().WriteTable(&b))
 	require.Equal(t, `some/model, llama, affine 4-bit, groups of 32
 A CPU, cores: 2, load average 0.50, 1 % used by others, 0 % stolen
-MLX 0.32.2, OpenBLAS 0.3.21 with the kernels of Zen, threads: 2
-4 tokens after a prompt of 512, temperature 0, 3 repetitions in turn, median (least to most)
+harmonyd v1, MLX 0.32.2, OpenBLAS 0.3.21 with the kernels of Zen, threads: 2
+4 tokens after a prompt of 512, temperature 0, 5 repetitions in turn, median (least to most)
 
                      harmonyd             mlx-lm               roofline
 load          ms     400 (390 to 410)     300 (300 to 300)
@@ -154,16 +154,16 @@ func TestReadSummaryRefuses(t *testing.T) {
 
 func TestComparison(t *testing.T) {
 	old, now := sample(), sample()
-	now.Versions.Harmonyd = "v2"
-	now.Programs[0].Decode = newFigure([]float64{44, 45, 43})
-	now.Programs[0].Load = newFigure([]float64{405, 412, 395})
-	now.Programs[0].Prefill = newFigure([]float64{412, 400, 407})
+	old.Versions.Label = "before"
+	now.Programs[0].Decode = newFigure([]float64{44, 45, 43, 44, 44})
+	now.Programs[0].Load = newFigure([]float64{405, 412, 395, 405, 405})
+	now.Programs[0].Prefill = newFigure([]float64{412, 400, 407, 407, 407})
 	now.Programs[2] = now.Programs[1] // measured, and was not
 	now.Counts.Decode.Ops, now.Counts.Prefill.Allocs = 1200, 31
 	now.conclude()
 	var b bytes.Buffer
 	require.NoError(t, now.WriteComparison(&b, old))
-	require.Equal(t, `Compared with harmonyd v1 of 2026-01-02 03:04 UTC
+	require.Equal(t, `Compared with harmonyd v1 (before) of 2026-01-02 03:04 UTC
 
                              then                 now                  change
 harmonyd load         ms     400 (390 to 410)     405 (395 to 412)     +1.2 %   noise

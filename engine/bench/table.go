@@ -64,7 +64,7 @@ func (s *Summary) writeHead(w io.Writer) {
 	if words := strings.Fields(v.BLASConfig); len(words) > 1 {
 		blas = words[0] + " " + words[1] + " with the kernels of " + v.BLASCore
 	}
-	join("MLX "+v.MLX, blas, fmt.Sprintf("threads: %d", m.Threads))
+	join(v.build(), "MLX "+v.MLX, blas, fmt.Sprintf("threads: %d", m.Threads))
 	wl := s.Workload
 	random := ""
 	if wl.Temperature > 0 {
@@ -73,6 +73,14 @@ func (s *Summary) writeHead(w io.Writer) {
 	join(fmt.Sprintf("%d tokens after a prompt of %d", wl.Tokens, wl.PromptTokens), fmt.Sprintf("temperature %g", wl.Temperature),
 		random, fmt.Sprintf("%d repetitions in turn", wl.Runs), "median (least to most)")
 	fmt.Fprintln(w)
+}
+
+// build names what was measured.
+func (v Versions) build() string {
+	if v.Label == "" {
+		return Ours + " " + v.Harmonyd
+	}
+	return Ours + " " + v.Harmonyd + " (" + v.Label + ")"
 }
 
 // quietness words what else the processors did.
