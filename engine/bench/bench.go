@@ -266,6 +266,12 @@ func (s *session) measureLoads(ctx context.Context) error {
 			return err
 		}
 	}
+	// With everybody's weights in memory there is less of it free.
+	own := s.runs[0]
+	if form, err := s.own.engine.Form(s.own.model.ID); err != nil || form != own.Weights {
+		return errors.Join(err, fmt.Errorf("the weights were loaded as %s, and beside the peers' as %s: memory is short, leave out a peer",
+			own.Weights, form))
+	}
 	// The pages of the last load are new.
 	short := s.work
 	short.tokens = 2
@@ -278,12 +284,9 @@ func (s *session) measureLoads(ctx context.Context) error {
 // measureRuns repeats the workload, everybody in turn and the roofline with them.
 func (s *session) measureRuns(ctx context.Context) error {
 	s.Say("roofline")
-	roof, problem := openRoofline(s.products, s.threads())
-	if problem != nil {
-		s.sum.Roofline.Problem = problem.Error()
-	} else {
+	roof := s.openRoofline()
+	if roof != nil {
 		defer roof.close()
-		s.sum.Roofline.Matrices, s.sum.Roofline.Bytes, s.sum.Roofline.Threads = len(roof.products), roof.bytes, roof.threads
 	}
 	var steps, reads []float64
 	quiet := startWatch(s.pids())
@@ -313,6 +316,23 @@ func (s *session) measureRuns(ctx context.Context) error {
 	s.sum.Machine.OthersBusy, s.sum.Machine.Stolen = quiet.stop()
 	s.sum.Roofline.Decode, s.sum.Roofline.Read = newFigure(steps), newFigure(reads)
 	return nil
+}
+
+// openRoofline makes what is measured between the programs, nil where there is no
+// roofline, which the summary then gives the reason for.
+func (s *session) openRoofline() *roofline {
+	sum := &s.sum.Roofline
+	if s.sum.Machine.Device != "cpu" {
+		sum.Problem = "it is one of CPUs, and the model runs on " + s.sum.Machine.GPU
+		return nil
+	}
+	r, err := openRoofline(s.products, s.sum.Machine.Threads)
+	if err != nil {
+		sum.Problem = err.Error()
+		return nil
+	}
+	sum.Matrices, sum.Bytes, sum.Threads = len(r.products), r.bytes, r.threads
+	return r
 }
 
 // pids are the processes that compute.

@@ -26,9 +26,6 @@ func describeMachine() Machine {
 	if f := fields("/proc/loadavg"); len(f) > 0 {
 		m.LoadAverage, _ = strconv.ParseFloat(f[0], 64)
 	}
-	if n := mlx.DescribeBLAS().Threads; n > 0 {
-		m.Threads = n
-	}
 	return m
 }
 

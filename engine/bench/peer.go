@@ -142,13 +142,14 @@ func (s *session) startPeer(ctx context.Context, name string) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
+	threads := s.sum.Machine.Threads
 	settings, err := json.Marshal(peerSettings{
-		Model: model.path, Threads: s.threads(), Context: s.PromptTokens + s.Tokens + 1, Device: s.sum.Machine.Device,
+		Model: model.path, Threads: threads, Context: s.PromptTokens + s.Tokens + 1, Device: s.sum.Machine.Device,
 	})
 	if err != nil {
 		return nil, err
 	}
-	env := append(os.Environ(), "OPENBLAS_NUM_THREADS="+strconv.Itoa(s.threads()), "OMP_NUM_THREADS="+strconv.Itoa(s.threads()))
+	env := append(os.Environ(), "OPENBLAS_NUM_THREADS="+strconv.Itoa(threads), "OMP_NUM_THREADS="+strconv.Itoa(threads))
 	if blas := mlx.BLAS(); kind.blas && s.sum.Versions.BLASCore != "" { // of OpenBLAS alone
 		env = append(env, "LD_PRELOAD="+blas)
 	}
@@ -159,9 +160,6 @@ func (s *session) startPeer(ctx context.Context, name string) (*peer, error) {
 	p.model = model
 	return p, nil
 }
-
-// threads is how many threads everybody gets.
-func (s *session) threads() int { return s.sum.Machine.Threads }
 
 // peer is another program in a process of its own. protocol.py describes what is
 // said.
