@@ -108,6 +108,9 @@ func TestGoalsAreOfTheCPU(t *testing.T) {
 	s.Workload.Temperature, s.Programs[1].IDs = 0.7, []int32{9}
 	s.conclude()
 	require.Empty(t, s.Notes)
+	var b bytes.Buffer
+	require.NoError(t, s.WriteTable(&b))
+	require.Contains(t, b.String(), "same tokens          4 of 4\n")
 	for _, r := range s.Ratios {
 		require.Zero(t, r.Goal, r.Name)
 	}
