@@ -24,6 +24,7 @@ const (
 // thread only.
 func (e *Engine) prepareDevice() error {
 	mlx.BindThread()
+	mlx.SetThreads(e.opts.Threads)
 	d := e.device()
 	e.prefixBytes = d.available / prefixShare
 	_, err := mlx.SetCacheLimit(min(max(d.available/cacheShare, minCache), maxCache))
@@ -32,7 +33,7 @@ func (e *Engine) prepareDevice() error {
 
 // device says what there is to load a model into. Engine thread only.
 func (e *Engine) device() device {
-	return device{gpu: mlx.DefaultStream().Device().GPU, available: e.available()}
+	return device{gpu: mlx.DefaultStream().Device().GPU, weights: e.opts.Weights, available: e.available()}
 }
 
 // measure returns the bytes that may still be taken: of what Options allow, or

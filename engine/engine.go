@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -42,6 +43,11 @@ type Options struct {
 	// MemoryBytes is what models and caches may use: by default what the device
 	// says is free when a model is loaded.
 	MemoryBytes int64
+	// Weights is the form of weights in memory: by default AsStored.
+	Weights WeightForm
+	// Threads is how many threads a CPU computes with: by default as many as Go
+	// runs, which follows the limits of containers.
+	Threads int
 	// Log receives what a person who looks into a problem wants to know.
 	Log *slog.Logger
 }
@@ -101,6 +107,9 @@ func newEngine(o Options) *Engine {
 		o.PrefixCaches = 4
 	}
 	o.PrefixCaches = max(o.PrefixCaches, 0)
+	if o.Threads <= 0 {
+		o.Threads = runtime.GOMAXPROCS(0)
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

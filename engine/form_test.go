@@ -47,7 +47,8 @@ func TestFloat32CopyIsTheSameModel(t *testing.T) {
 		require.NoError(t, err)
 		copied, err := h.Resolve(name)
 		require.NoError(t, err)
-		want := loadFolder(t, e, folder, math.MaxInt64).scores(t, prompt, 7)
+		unpacked := device{weights: Float32, available: math.MaxInt64}
+		want := loadOn(t, e, folder, unpacked).scores(t, prompt, 7)
 		require.Equal(t, want, loadFolder(t, e, copied, math.MaxInt64).scores(t, prompt, 7), name)
 	}
 }

@@ -11,14 +11,20 @@ import (
 	"harmonyd/engine/weights"
 )
 
+// plannedTokens is the length of text that a model must have room for when it is
+// loaded. More is taken as it is needed.
+const plannedTokens = 2048
+
+// WeightForm says in which form weights are kept in memory.
+type WeightForm string
+
+// The forms.
 const (
-	// unpackShare is the part of the memory that is free which float32 weights
-	// may take on a CPU. There products of other types are scalar code, 10 to 40
-	// times as slow.
-	unpackShare = 0.5
-	// plannedTokens is the length of text that a model must have room for when
-	// it is loaded. More is taken as it is needed.
-	plannedTokens = 2048
+	// AsStored keeps weights as the checkpoint has them, packed or plain.
+	AsStored WeightForm = "stored"
+	// Float32 unpacks them, as other programs do that run on MLX's own CPU
+	// kernels: for comparisons with them. On a GPU it is refused.
+	Float32 WeightForm = "float32"
 )
 
 // plan is a load that has been thought through: everything that headers and
@@ -41,6 +47,7 @@ type plan struct {
 // device is where a model will run.
 type device struct {
 	gpu       bool
+	weights   WeightForm
 	available int64 // bytes
 }
 
@@ -70,29 +77,29 @@ func newPlan(folder weights.Folder, d device) (*plan, error) {
 // close closes the files. What was read stays.
 func (p *plan) close() { _ = p.files.Close() } // only read from
 
-// fit binds the model to the checkpoint, as float32 where the device is a CPU
-// and they fit, otherwise as the checkpoint has them.
+// fit binds the model to the checkpoint. On a CPU activations are float32, the one
+// type that its vector units compute with, and matrices stay as they are stored; on
+// a GPU all have one type.
 func (p *plan) fit(d device) error {
 	tensors, err := catalogue(p.files, p.model)
 	if err != nil {
 		return err
 	}
-	c := nn.Checkpoint{Tensors: tensors, Ignore: p.model.Ignores, Packing: packingOf(p.config.Quantization)}
-	if !d.gpu && p.unpackable() {
+	c := nn.Checkpoint{Tensors: tensors, Ignore: p.model.Ignores, CPU: !d.gpu, Dtype: mlx.Float32,
+		Packing: packingOf(p.config.Quantization)}
+	switch {
+	case d.weights == Float32 && d.gpu:
+		return fmt.Errorf("weights as float32: only a CPU computes with them")
+	case d.weights == Float32 && !p.unpackable():
+		return fmt.Errorf("weights as float32: only affine packings can be unpacked")
+	case d.weights == Float32:
 		c.Unpack = true
-		if err := p.bind(c, mlx.Float32); err != nil {
+	case d.gpu:
+		if c.Dtype, err = activations(tensors, p.model); err != nil {
 			return err
 		}
-		if float64(p.bytes) <= unpackShare*float64(d.available) && p.needed <= d.available {
-			return nil
-		}
 	}
-	c.Unpack = false
-	dtype, err := activations(tensors, p.model)
-	if err != nil {
-		return err
-	}
-	return p.bind(c, dtype)
+	return p.bind(c)
 }
 
 // packingOf translates config.json's quantization for nn.
@@ -107,17 +114,16 @@ func packingOf(q *weights.Quantization) func(path string) (nn.Packing, bool, boo
 	}
 }
 
-func (p *plan) bind(c nn.Checkpoint, dtype mlx.Dtype) (err error) {
-	c.Dtype = dtype
+func (p *plan) bind(c nn.Checkpoint) (err error) {
 	if p.slots, err = nn.Bind(p.model, c); err != nil {
 		return err
 	}
-	p.dtype, p.bytes = dtype, 0
+	p.dtype = c.Dtype
 	for i := range p.slots {
 		p.bytes += p.slotBytes(&p.slots[i])
 	}
 	sizes := p.model.Sizes()
-	width := int64(dtype.Size())
+	width := int64(p.dtype.Size())
 	tokens := int64(plannedTokens)
 	if sizes.Context > 0 {
 		tokens = min(tokens, int64(sizes.Context))
@@ -170,7 +176,7 @@ func (p *plan) target(sl *nn.Slot) mlx.Dtype {
 	switch {
 	case sl.Values != nil:
 		return mlx.Float32
-	case isFloat(sl.Dtype):
+	case isFloat(sl.Dtype) && !sl.Keep:
 		return p.dtype
 	}
 	return sl.Dtype

@@ -50,11 +50,11 @@ func (l *fullLayer) free() {
 func (l *fullLayer) Append(s *mlx.Scope, k, v mlx.Array) (keys, values mlx.Array) {
 	end := l.offset + k.Dim(2)
 	if end > l.capacity {
-		l.reserve(s, k, v, grown(l.capacity, end, l.bound))
+		l.reserve(s, k, v, l.offset, grown(l.capacity, end, l.bound))
 	}
-	l.write(s, k, v, l.offset)
+	keys, values = l.write(s, k, v, l.offset)
 	l.offset = end
-	return l.view(s, 0, end)
+	return keys, values
 }
 
 // grown returns the capacity that follows from one of old for need tokens.

@@ -131,7 +131,7 @@ func WindowCapacity(n, window int) int {
 func (l *windowLayer) put(s *mlx.Scope, k, v mlx.Array, n int) {
 	at := l.end - l.first
 	if at+n > l.capacity {
-		l.reserve(s, k, v, min(grown(l.capacity, at+n, l.bound), l.most()))
+		l.reserve(s, k, v, at, min(grown(l.capacity, at+n, l.bound), l.most()))
 	}
 	l.write(s, k, v, at)
 	l.end += n
@@ -156,6 +156,7 @@ func (l *windowLayer) turn(s *mlx.Scope, prompting bool) {
 	if l.first == 0 || prompting || l.prompt > l.first+l.carried() {
 		l.keep()
 	}
+	l.leave()
 	l.keys.Set(keys)
 	l.values.Set(values)
 	l.capacity, l.first = l.most(), first

@@ -11,6 +11,18 @@ package mlx
 // #cgo nocallback hm_rope_dynamic
 // #cgo noescape hm_sdpa
 // #cgo nocallback hm_sdpa
+// #cgo noescape hm_linear
+// #cgo nocallback hm_linear
+// #cgo noescape hm_embed
+// #cgo nocallback hm_embed
+// #cgo noescape hm_split_heads
+// #cgo nocallback hm_split_heads
+// #cgo noescape hm_merge_heads
+// #cgo nocallback hm_merge_heads
+// #cgo noescape hm_write_rows
+// #cgo nocallback hm_write_rows
+// #cgo noescape hm_swiglu
+// #cgo nocallback hm_swiglu
 // #cgo noescape hm_quantized_matmul
 // #cgo nocallback hm_quantized_matmul
 // #cgo noescape hm_dequantize
@@ -24,6 +36,45 @@ package mlx
 import "C"
 
 import "fmt"
+
+// Linear is x w^T + bias for x [.., in] and w [out, in]; bias [out] may be absent.
+// A quantized w has scales, and biases where the mode is Affine; groupSize, bits
+// and mode are then QuantizedMatmul's. On a CPU x and bias are float32, and w may
+// be of any type that checkpoints have: it is computed with as it is.
+func (s *Scope) Linear(x, w, scales, biases, bias Array, groupSize, bits int, mode Mode) Array {
+	return s.made(C.hm_linear(s.ptr(), x.use(), w.use(), scales.use(), biases.use(), bias.use(),
+		C.longlong(groupSize), C.longlong(bits), C.int(mode)))
+}
+
+// Embed takes the rows of a table w [V, D] that ids name, as d: [.., D]. The table is
+// described as Linear's weight is. The ids must be in range; nothing checks them.
+func (s *Scope) Embed(ids, w, scales, biases Array, groupSize, bits int, mode Mode, d Dtype) Array {
+	return s.made(C.hm_embed(s.ptr(), ids.use(), w.use(), scales.use(), biases.use(),
+		C.longlong(groupSize), C.longlong(bits), C.int(mode), C.int(d)))
+}
+
+// SplitHeads turns [B, L, heads*d] into [B, heads, L, d].
+func (s *Scope) SplitHeads(x Array, heads int) Array {
+	return s.made(C.hm_split_heads(s.ptr(), x.use(), C.longlong(heads)))
+}
+
+// MergeHeads turns [B, heads, L, d] into [B, L, heads*d].
+func (s *Scope) MergeHeads(x Array) Array { return s.made(C.hm_merge_heads(s.ptr(), x.use())) }
+
+// WriteRows puts rows [B, G, L, d] into buffer [B, G, C, d] from position at on, makes
+// buffer hold the result and returns what is in it now, [B, G, at+L, d]. On a CPU it
+// writes into the buffer's own memory, so nothing else may count on what lies from
+// at on.
+func (s *Scope) WriteRows(buffer *Var, rows Array, at int) Array {
+	t := C.hm_write_rows(s.ptr(), buffer.Array().use(), rows.use(), C.longlong(at))
+	buffer.Set(s.made(t.a))
+	return s.made(t.b)
+}
+
+// SwiGLU is silu(gate) * up.
+func (s *Scope) SwiGLU(gate, up Array) Array {
+	return s.made(C.hm_swiglu(s.ptr(), gate.use(), up.use()))
+}
 
 // RMSNorm divides the last axis by its root mean square and multiplies by weight,
 // which may be absent.

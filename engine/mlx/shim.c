@@ -33,7 +33,10 @@ void hm_count_live(int64_t n) { HM_COUNT(live, n); }
 hm_scope *hm_scope_new(mlx_stream stream) {
   HM_COUNT(calls, 1);
   hm_scope *s = calloc(1, sizeof *s);
-  if (s) s->stream = stream;
+  if (s) {
+    s->stream = stream;
+    s->cpu = hm_cpu_stream(stream.ctx);
+  }
   return s;
 }
 

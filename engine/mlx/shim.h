@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "buffer.h"
+#include "cpu.h"
 #include "mlx/c/mlx.h"
 
 #define HM_MAX_RANK 8
@@ -36,6 +37,7 @@ typedef struct {
 // scratch for lists of operands and results, written and read by Go.
 typedef struct {
   mlx_stream stream;
+  bool cpu;  // the stream is one of the CPU
   hm_array *own;
   size_t n, cap;
   hm_array *arg;
@@ -222,6 +224,15 @@ hm_array hm_categorical(hm_scope *s, hm_array logits, long long axis,
 hm_array hm_uniform(hm_scope *s, hm_array key, int dtype, hm_dims shape);
 hm_array hm_gumbel(hm_scope *s, hm_array key, int dtype, hm_dims shape);
 
+hm_array hm_linear(hm_scope *s, hm_array x, hm_array w, hm_array sc, hm_array b,
+                   hm_array bias, long long group, long long bits, int mode);
+hm_array hm_embed(hm_scope *s, hm_array ids, hm_array w, hm_array sc, hm_array b,
+                  long long group, long long bits, int mode, int dtype);
+hm_array hm_split_heads(hm_scope *s, hm_array x, long long heads);
+hm_array hm_merge_heads(hm_scope *s, hm_array x);
+hm_triple hm_write_rows(hm_scope *s, hm_array buffer, hm_array rows,
+                        long long at);
+hm_array hm_swiglu(hm_scope *s, hm_array gate, hm_array up);
 hm_array hm_rms_norm(hm_scope *s, hm_array x, hm_array w, float eps);
 hm_array hm_layer_norm(hm_scope *s, hm_array x, hm_array w, hm_array b,
                        float eps);

@@ -57,6 +57,7 @@ hm_array hm_gumbel(hm_scope *s, hm_array key, int dtype, hm_dims shape) {
 
 hm_array hm_rms_norm(hm_scope *s, hm_array x, hm_array w, float eps) {
   HM_OP(s, "rms_norm", 1, NULL, x, w);
+  HM_CPU(s, hm_cpu_rms_norm(s->stream.ctx, x, w, eps));
   HM_RETURN(mlx_fast_rms_norm(&r_, hm_in(x), hm_in(w), eps, s->stream));
 }
 
@@ -88,6 +89,8 @@ hm_array hm_rope(hm_scope *s, hm_array x, long long dims, bool traditional,
   const char *why = rope_error(x, dims);
   HM_CHECK(!why, why);
   HM_INT(offset);
+  HM_CPU(s, hm_cpu_rope(s->stream.ctx, x, (int)dims, traditional, base, scale,
+                        (int)offset, freqs));
   HM_RETURN(mlx_fast_rope(&r_, hm_in(x), (int)dims, traditional,
                           optional_base(base), scale, (int)offset, hm_in(freqs),
                           s->stream));
@@ -112,9 +115,80 @@ hm_array hm_sdpa(hm_scope *s, hm_array q, hm_array k, hm_array v, float scale,
   HM_CHECK((mask_mode == HM_MASK_ARRAY) == (mask != NULL),
            "a mask array goes with the array mask mode, and only with it");
   HM_FULL(k);
+  HM_CPU(s, hm_cpu_attention(s->stream.ctx, q, k, v, scale,
+                             mask_mode == HM_MASK_CAUSAL, mask, sinks));
   HM_RETURN(mlx_fast_scaled_dot_product_attention(
       &r_, hm_in(q), hm_in(k), hm_in(v), scale, modes[mask_mode], hm_in(mask),
       hm_in(sinks), false, s->stream));
+}
+
+static const int heads_first[] = {0, 2, 1, 3};
+
+hm_array hm_split_heads(hm_scope *s, hm_array x, long long heads) {
+  HM_OP(s, "split_heads", 1, NULL, x);
+  HM_CHECK(mlx_array_ndim(hm_in(x)) == 3, "not 3 axes");
+  const int *n = mlx_array_shape(hm_in(x));
+  HM_CHECK(heads > 0 && n[2] % heads == 0, "the heads do not divide the last axis");
+  HM_CPU(s, hm_cpu_split_heads(s->stream.ctx, x, (int)heads));
+  const int shape[] = {n[0], n[1], (int)heads, n[2] / (int)heads};
+  mlx_array apart = {0};
+  int rc = mlx_reshape(&apart, hm_in(x), shape, 4, s->stream);
+  if (!rc) rc = mlx_transpose_axes(&r_, apart, heads_first, 4, s->stream);
+  mlx_array_free(apart);
+  HM_COUNT(ops, 1);
+  HM_RETURN(rc);
+}
+
+hm_array hm_merge_heads(hm_scope *s, hm_array x) {
+  HM_OP(s, "merge_heads", 1, NULL, x);
+  HM_CHECK(mlx_array_ndim(hm_in(x)) == 4, "not 4 axes");
+  HM_CPU(s, hm_cpu_merge_heads(s->stream.ctx, x));
+  const int *n = mlx_array_shape(hm_in(x));
+  const int shape[] = {n[0], n[2], n[1] * n[3]};
+  mlx_array turned = {0};
+  int rc = mlx_transpose_axes(&turned, hm_in(x), heads_first, 4, s->stream);
+  if (!rc) rc = mlx_reshape(&r_, turned, shape, 3, s->stream);
+  mlx_array_free(turned);
+  HM_COUNT(ops, 1);
+  HM_RETURN(rc);
+}
+
+// rows_error says why rows do not fit into buffer from position at on.
+static const char *rows_error(hm_array buffer, hm_array rows, long long at) {
+  if (mlx_array_ndim(hm_in(buffer)) != 4 || mlx_array_ndim(hm_in(rows)) != 4) {
+    return "not 4 axes";
+  }
+  if (mlx_array_dtype(hm_in(buffer)) != mlx_array_dtype(hm_in(rows))) {
+    return "dtypes differ";
+  }
+  const int *b = mlx_array_shape(hm_in(buffer)), *r = mlx_array_shape(hm_in(rows));
+  if (b[0] != r[0] || b[1] != r[1] || b[3] != r[3]) return "the other axes differ";
+  return at < 0 || at + r[2] > b[2] ? "bounds out of range" : NULL;
+}
+
+hm_triple hm_write_rows(hm_scope *s, hm_array buffer, hm_array rows,
+                        long long at) {
+  hm_triple none = {0}, t = {0};
+  HM_OP(s, "write_rows", 2, none, buffer, rows);
+  const char *why = rows_error(buffer, rows, at);
+  if (why) {
+    hm_refuse(&f_, why);
+    return none;
+  }
+  const int *b = mlx_array_shape(hm_in(buffer)), *r = mlx_array_shape(hm_in(rows));
+  const int zero[4] = {0}, one[4] = {1, 1, 1, 1};
+  const int from[4] = {0, 0, (int)at, 0}, to[4] = {b[0], b[1], (int)at + r[2], b[3]};
+  mlx_array seen = {0};
+  int rc = 0;
+  if (s->cpu) r_.ctx = hm_cpu_write_rows(s->stream.ctx, buffer, rows, (int)at, &seen.ctx);
+  if (!r_.ctx) {
+    rc = mlx_slice_update(&r_, hm_in(buffer), hm_in(rows), from, 4, to, 4, one, 4, s->stream);
+    if (!rc) rc = mlx_slice(&seen, r_, zero, 4, to, 4, one, 4, s->stream);
+    HM_COUNT(ops, 1);
+  }
+  t.a = hm_leave(&f_, rc, r_);
+  t.b = hm_leave(&f_, rc, seen);
+  return t.a && t.b ? t : none;
 }
 
 static const char *const quant_modes[] = {"affine", "mxfp4", "mxfp8", "nvfp4"};
@@ -138,6 +212,98 @@ hm_array hm_quantized_matmul(hm_scope *s, hm_array x, hm_array w, hm_array sc,
   HM_RETURN(mlx_quantized_matmul(&r_, hm_in(x), hm_in(w), hm_in(sc), hm_in(b),
                                  transpose, group_, bits_, quant_modes[mode],
                                  s->stream));
+}
+
+// turned_product is x w^T + bias from MLX's operations; bias may be absent.
+static int turned_product(mlx_array *r, hm_array x, hm_array w, hm_array bias,
+                          mlx_stream stream) {
+  mlx_array t = {0};
+  int rc = mlx_transpose(&t, hm_in(w), stream);
+  if (!rc && bias) {
+    rc = mlx_addmm(r, hm_in(bias), hm_in(x), t, 1, 1, stream);
+  } else if (!rc) {
+    rc = mlx_matmul(r, hm_in(x), t, stream);
+  }
+  mlx_array_free(t);
+  HM_COUNT(ops, 1);
+  return rc;
+}
+
+static int plus(mlx_array *r, hm_array bias, mlx_stream stream) {
+  mlx_array y = *r;
+  *r = (mlx_array){0};
+  int rc = mlx_add(r, y, hm_in(bias), stream);
+  mlx_array_free(y);
+  HM_COUNT(ops, 1);
+  return rc;
+}
+
+hm_array hm_linear(hm_scope *s, hm_array x, hm_array w, hm_array sc, hm_array b,
+                   hm_array bias, long long group, long long bits, int mode) {
+  HM_OP(s, "linear", 2, NULL, x, w, sc, b, bias);
+  HM_FULL(x);
+  HM_FULL(w);
+  HM_QUANT(group, bits, mode);
+  hm_cpu_weight weight = {w, sc, b, (int)group, (int)bits, mode};
+  HM_CPU(s, hm_cpu_linear(s->stream.ctx, x, weight, bias));
+  if (!sc) {
+    HM_CHECK(mlx_array_ndim(hm_in(w)) == 2, "the weight has not 2 axes");
+    HM_RETURN(turned_product(&r_, x, w, bias, s->stream));
+  }
+  int rc = mlx_quantized_matmul(&r_, hm_in(x), hm_in(w), hm_in(sc), hm_in(b), true,
+                                group_, bits_, quant_modes[mode], s->stream);
+  if (!rc && bias) rc = plus(&r_, bias, s->stream);
+  HM_RETURN(rc);
+}
+
+// embed takes rows of a table with MLX's operations.
+static int embed(mlx_array *r, const hm_cpu_weight *t, mlx_array ids,
+                 mlx_optional_int group, mlx_optional_int bits, int dtype,
+                 mlx_stream stream) {
+  const void *from[] = {t->data, t->scales, t->biases};
+  mlx_array rows[3] = {{0}, {0}, {0}};
+  int rc = 0;
+  for (int i = 0; i < 3 && !rc; i++) {
+    if (from[i]) rc = mlx_take_axis(&rows[i], (mlx_array){(void *)from[i]}, ids, 0, stream);
+  }
+  if (!rc && !t->scales) {
+    rc = mlx_astype(r, rows[0], dtype, stream);
+  } else if (!rc) {
+    rc = mlx_dequantize(r, rows[0], rows[1], rows[2], group, bits, quant_modes[t->mode],
+                        hm_in(NULL), (mlx_optional_dtype){dtype, true}, stream);
+  }
+  for (int i = 0; i < 3; i++) mlx_array_free(rows[i]);
+  HM_COUNT(ops, t->scales ? 3 : 1);
+  return rc;
+}
+
+hm_array hm_embed(hm_scope *s, hm_array ids, hm_array w, hm_array sc, hm_array b,
+                  long long group, long long bits, int mode, int dtype) {
+  HM_OP(s, "embed", 2, NULL, ids, w, sc, b);
+  HM_CHECK(hm_is_int_array(ids), "indices are not integers");
+  HM_CHECK(mlx_array_ndim(hm_in(w)) == 2, "the table has not 2 axes");
+  HM_FULL(w);
+  HM_QUANT(group, bits, mode);
+  HM_FLOAT(dtype);
+  hm_cpu_weight table = {w, sc, b, (int)group, (int)bits, mode};
+  long long cols = mlx_array_dim(hm_in(w), 1);
+  if (sc && bits) cols = cols * 32 / bits;
+  if (dtype == MLX_FLOAT32) HM_CPU(s, hm_cpu_embed(s->stream.ctx, ids, table, (int)cols));
+  HM_RETURN(embed(&r_, &table, hm_in(ids), group_, bits_, dtype, s->stream));
+}
+
+hm_array hm_swiglu(hm_scope *s, hm_array gate, hm_array up) {
+  HM_OP(s, "swiglu", 2, NULL, gate, up);
+  HM_CPU(s, hm_cpu_gated(s->stream.ctx, gate, up));
+  HM_CPU(s, hm_cpu_swiglu(s->stream.ctx, gate, up));
+  mlx_array sigmoid = {0}, silu = {0};
+  int rc = mlx_sigmoid(&sigmoid, hm_in(gate), s->stream);
+  if (!rc) rc = mlx_multiply(&silu, hm_in(gate), sigmoid, s->stream);
+  if (!rc) rc = mlx_multiply(&r_, silu, hm_in(up), s->stream);
+  mlx_array_free(sigmoid);
+  mlx_array_free(silu);
+  HM_COUNT(ops, 2);
+  HM_RETURN(rc);
 }
 
 hm_array hm_dequantize(hm_scope *s, hm_array w, hm_array sc, hm_array b,

@@ -28,16 +28,12 @@ hm_array hm_unary(hm_scope *s, int op, hm_array a) {
   HM_RETURN(unary[op].fn(&r_, hm_in(a), s->stream));
 }
 
-static bool is_integer(hm_array a) {
-  mlx_dtype d = mlx_array_dtype(hm_in(a));
-  return d >= MLX_UINT8 && d <= MLX_INT64;
-}
-
 hm_array hm_binary(hm_scope *s, int op, hm_array a, hm_array b) {
   HM_OP(s, binary[op].name, 2, NULL, a, b);
   // MLX's integer power does not return for a negative exponent.
-  HM_CHECK(op != HM_OP_POWER || !is_integer(a) || !is_integer(b),
+  HM_CHECK(op != HM_OP_POWER || !hm_is_int_array(a) || !hm_is_int_array(b),
            "integer powers are not supported");
+  if (op == HM_OP_ADD) HM_CPU(s, hm_cpu_add(s->stream.ctx, a, b));
   HM_RETURN(binary[op].fn(&r_, hm_in(a), hm_in(b), s->stream));
 }
 
@@ -59,7 +55,7 @@ hm_array hm_axis(hm_scope *s, int op, hm_array a, long long axis) {
 hm_array hm_divide_by(hm_scope *s, bool remainder, hm_array a, long long n) {
   HM_OP(s, remainder ? "remainder" : "floor_div", 1, NULL, a);
   HM_CHECK(n >= 1 && n <= INT32_MAX, "the divisor is not positive");
-  HM_CHECK(is_integer(a), "not an integer array");
+  HM_CHECK(hm_is_int_array(a), "not an integer array");
   mlx_dtype d = mlx_array_dtype(hm_in(a));
   HM_CHECK(mlx_dtype_size(d) == 8 || n < (1LL << (8 * mlx_dtype_size(d) - 1)),
            "the divisor does not fit the dtype");
@@ -322,7 +318,7 @@ hm_array hm_slice_update_axis(hm_scope *s, hm_array a, hm_array u,
 hm_array hm_take(hm_scope *s, hm_array a, hm_array i, long long axis) {
   HM_OP(s, "take", 2, NULL, a, i);
   HM_INT(axis);
-  HM_CHECK(is_integer(i), "indices are not integers");
+  HM_CHECK(hm_is_int_array(i), "indices are not integers");
   HM_RETURN(mlx_take_axis(&r_, hm_in(a), hm_in(i), (int)axis, s->stream));
 }
 
@@ -330,7 +326,7 @@ hm_array hm_take_along_axis(hm_scope *s, hm_array a, hm_array i,
                             long long axis) {
   HM_OP(s, "take_along_axis", 2, NULL, a, i);
   HM_INT(axis);
-  HM_CHECK(is_integer(i), "indices are not integers");
+  HM_CHECK(hm_is_int_array(i), "indices are not integers");
   HM_RETURN(mlx_take_along_axis(&r_, hm_in(a), hm_in(i), (int)axis, s->stream));
 }
 
@@ -338,7 +334,7 @@ hm_array hm_put_along_axis(hm_scope *s, hm_array a, hm_array i, hm_array v,
                            long long axis) {
   HM_OP(s, "put_along_axis", 3, NULL, a, i, v);
   HM_INT(axis);
-  HM_CHECK(is_integer(i), "indices are not integers");
+  HM_CHECK(hm_is_int_array(i), "indices are not integers");
   HM_RETURN(mlx_put_along_axis(&r_, hm_in(a), hm_in(i), hm_in(v), (int)axis,
                                s->stream));
 }
@@ -347,7 +343,7 @@ hm_array hm_add_along_axis(hm_scope *s, hm_array a, hm_array i, hm_array v,
                            long long axis) {
   HM_OP(s, "add_along_axis", 3, NULL, a, i, v);
   HM_INT(axis);
-  HM_CHECK(is_integer(i), "indices are not integers");
+  HM_CHECK(hm_is_int_array(i), "indices are not integers");
   HM_RETURN(mlx_scatter_add_axis(&r_, hm_in(a), hm_in(i), hm_in(v), (int)axis,
                                  s->stream));
 }

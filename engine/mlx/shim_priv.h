@@ -49,12 +49,21 @@ static inline mlx_array hm_in(hm_array a) { return (mlx_array){a}; }
 
 #define HM_RETURN(call) return hm_leave(&f_, (call), r_)
 
+// HM_CPU tries one of the operations for the CPU (cpu.h) first, MLX's own after it.
+#define HM_CPU(s, call) \
+  if ((s)->cpu && (r_.ctx = (call))) HM_RETURN(0)
+
 // HM_CHECK refuses what mlx-c would take silently or die of.
 #define HM_CHECK(cond, why) \
   if (!(cond)) return hm_refuse(&f_, (why))
 
 static inline bool hm_is_int(long long v) {
   return v >= INT32_MIN && v <= INT32_MAX;
+}
+
+static inline bool hm_is_int_array(hm_array a) {
+  mlx_dtype d = mlx_array_dtype(hm_in(a));
+  return d >= MLX_UINT8 && d <= MLX_INT64;
 }
 
 // HM_FULL refuses an array without elements where MLX's CPU kernels divide by

@@ -23,10 +23,13 @@ type Checkpoint struct {
 	// names this very path. It is asked only where the checkpoint has scales.
 	// Nil means that nothing is quantized.
 	Packing func(path string) (p Packing, packed, explicit bool)
-	// Dtype is that of activations. Packed weights are unpacked to it on their way.
+	// Dtype is that of activations, and of the weights but for what Slot.Keep says.
 	Dtype mlx.Dtype
-	// Unpack asks for plain weights where the checkpoint has quantized ones.
+	// Unpack asks for plain weights of type Dtype where the checkpoint has others.
 	Unpack bool
+	// CPU says where the model will run. There a matrix is computed with as it is
+	// stored, whatever its type, and needs no turned view.
+	CPU bool
 	// Ignore reports tensors that the architecture does not use by design.
 	Ignore func(name string) bool
 }
@@ -42,6 +45,8 @@ type Slot struct {
 	// Packing is set where Shape is that of a plain weight that has to be
 	// unpacked from Path's weight, scales and biases.
 	Packing Packing
+	// Keep says that the array keeps the type of the checkpoint's tensor.
+	Keep bool
 	// Values are set where the array is computed, not read.
 	Values []float32
 	// Matrix says that the array is the plain weight of a Linear or an Embedding,
@@ -181,9 +186,13 @@ func (n *RMSNorm) bind(b *binder, path string) {
 }
 
 func (m *matrix) bind(b *binder, path string) {
+	m.dtype = b.Dtype
+	keep := b.CPU && !b.Unpack
 	p, packed := b.packing(path, m.in)
 	if !packed {
-		m.plain(b.want(path, "weight", &m.weight, []int{m.out, m.in}, floats...))
+		sl := b.want(path, "weight", &m.weight, []int{m.out, m.in}, floats...)
+		sl.Keep = keep
+		m.plain(b, sl)
 		return
 	}
 	groups := m.in / p.GroupSize
@@ -193,24 +202,30 @@ func (m *matrix) bind(b *binder, path string) {
 	}
 	first := len(b.slots)
 	b.want(path, "weight", &m.weight, []int{m.out, m.in * p.Bits / 32}, mlx.Uint32)
-	scales := b.want(path, "scales", &m.scales, []int{m.out, groups}, scaleTypes...)
-	dtype := scales.Dtype
+	b.want(path, "scales", &m.scales, []int{m.out, groups}, scaleTypes...)
+	dtype := b.slots[len(b.slots)-1].Dtype
 	if p.Mode == mlx.Affine {
 		b.want(path, "biases", &m.biases, []int{m.out, groups}, scaleTypes...)
 	}
 	if !b.Unpack {
-		m.packing, m.dtype = p, b.Dtype
+		m.packing = p
+		for i := range b.slots[first:] {
+			b.slots[first+i].Keep = keep
+		}
 		return
 	}
 	b.slots = append(b.slots[:first], Slot{Path: path, Leaf: "weight", Shape: []int{m.out, m.in},
 		Dtype: dtype, Packing: p, set: m.weight.Set, free: m.weight.Free})
-	m.plain(&b.slots[first])
+	m.plain(b, &b.slots[first])
 }
 
-// plain makes the slot of a plain weight keep a turned view as well, so that no
-// step has to make one.
-func (m *matrix) plain(sl *Slot) {
+// plain makes the slot of a plain weight keep a turned view as well where the
+// model will run on a GPU, so that no step has to make one.
+func (m *matrix) plain(b *binder, sl *Slot) {
 	sl.Matrix = true
+	if b.CPU {
+		return
+	}
 	sl.turn = func(s *mlx.Scope) mlx.Array {
 		a := s.Transpose(m.weight.Array())
 		m.turned.Set(a)

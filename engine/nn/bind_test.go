@@ -168,6 +168,7 @@ func TestPackedLayersAgreeWithPlainOnes(t *testing.T) {
 			q.scales.Set(sc)
 			q.biases.Set(b)
 			plain := NewEmbedding(48, 64)
+			plain.dtype = mlx.Float32
 			dense := s.Dequantize(w, sc, b, p.GroupSize, p.Bits, p.Mode, mlx.Float32)
 			plain.weight.Set(dense)
 			plain.turned.Set(s.Transpose(dense))

@@ -23,19 +23,24 @@ type Packing struct {
 type matrix struct {
 	out, in        int
 	packing        Packing
-	dtype          mlx.Dtype // quantized only: of the unpacked weight
+	dtype          mlx.Dtype // of activations
 	weight         mlx.Var   // plain [Out, In]; quantized [Out, In*Bits/32]
-	turned         mlx.Var   // plain only: a view of weight as [In, Out]
+	turned         mlx.Var   // plain on a GPU only: a view of weight as [In, Out]
 	scales, biases mlx.Var   // quantized only: [Out, In/GroupSize]
 }
 
-// times is x [.., In] times the weight, turned: [.., Out].
-func (m *matrix) times(s *mlx.Scope, x mlx.Array) mlx.Array {
-	if m.packing.Bits == 0 {
-		return s.Matmul(x, m.turned.Array())
+// times is x [.., In] times the weight, turned, plus the bias [Out], which may be
+// absent: [.., Out].
+func (m *matrix) times(s *mlx.Scope, x, bias mlx.Array) mlx.Array {
+	turned := m.turned.Array()
+	switch {
+	case !turned.Valid():
+		return s.Linear(x, m.weight.Array(), m.scales.Array(), m.biases.Array(), bias,
+			m.packing.GroupSize, m.packing.Bits, m.packing.Mode)
+	case bias.Valid():
+		return s.Addmm(bias, x, turned, 1, 1)
 	}
-	return s.QuantizedMatmul(x, m.weight.Array(), m.scales.Array(), m.biases.Array(), true,
-		m.packing.GroupSize, m.packing.Bits, m.packing.Mode)
+	return s.Matmul(x, turned)
 }
 
 // Linear is x W^T + b. The zero value is an absent layer.
@@ -52,13 +57,7 @@ func NewLinear(in, out int, bias bool) Linear {
 
 // Forward maps [.., In] to [.., Out].
 func (l *Linear) Forward(s *mlx.Scope, x mlx.Array) mlx.Array {
-	if !l.hasBias {
-		return l.times(s, x)
-	}
-	if l.packing.Bits == 0 {
-		return s.Addmm(l.bias.Array(), x, l.turned.Array(), 1, 1)
-	}
-	return s.Add(l.times(s, x), l.bias.Array())
+	return l.times(s, x, l.bias.Array())
 }
 
 // Embedding maps token ids to rows of a table [V, D].
@@ -73,21 +72,14 @@ func NewEmbedding(vocab, dim int) Embedding {
 
 // Forward maps ids [B, L], which must be within the vocabulary, to [B, L, D].
 func (e *Embedding) Forward(s *mlx.Scope, ids mlx.Array) mlx.Array {
-	w := s.Take(e.weight.Array(), ids, 0)
-	if e.packing.Bits == 0 {
-		return w
-	}
-	scales := s.Take(e.scales.Array(), ids, 0)
-	var biases mlx.Array
-	if e.biases.Array().Valid() {
-		biases = s.Take(e.biases.Array(), ids, 0)
-	}
-	return s.Dequantize(w, scales, biases, e.packing.GroupSize, e.packing.Bits, e.packing.Mode,
-		e.dtype)
+	return s.Embed(ids, e.weight.Array(), e.scales.Array(), e.biases.Array(),
+		e.packing.GroupSize, e.packing.Bits, e.packing.Mode, e.dtype)
 }
 
 // Unembed maps [.., D] to a score for each row of the table, [.., V].
-func (e *Embedding) Unembed(s *mlx.Scope, x mlx.Array) mlx.Array { return e.times(s, x) }
+func (e *Embedding) Unembed(s *mlx.Scope, x mlx.Array) mlx.Array {
+	return e.times(s, x, mlx.Array{})
+}
 
 // RMSNorm scales the last axis to a root mean square of 1, times a weight [D].
 type RMSNorm struct {
@@ -129,19 +121,17 @@ func NewSwiGLU(dim, hidden int, bias bool) SwiGLU {
 
 // Forward keeps the shape of x [.., D].
 func (m *SwiGLU) Forward(s *mlx.Scope, x mlx.Array) mlx.Array {
-	gate := m.Gate.Forward(s, x)
-	gate = s.Mul(gate, s.Sigmoid(gate))
-	return m.Down.Forward(s, s.Mul(gate, m.Up.Forward(s, x)))
+	return m.Down.Forward(s, s.SwiGLU(m.Gate.Forward(s, x), m.Up.Forward(s, x)))
 }
 
 // SplitHeads turns [B, L, H*d] into [B, H, L, d].
 func SplitHeads(s *mlx.Scope, x mlx.Array, heads int) mlx.Array {
-	return s.Transpose(s.Reshape(x, x.Dim(0), x.Dim(1), heads, -1), 0, 2, 1, 3)
+	return s.SplitHeads(x, heads)
 }
 
 // MergeHeads turns [B, H, L, d] into [B, L, H*d].
 func MergeHeads(s *mlx.Scope, x mlx.Array) mlx.Array {
-	return s.Reshape(s.Transpose(x, 0, 2, 1, 3), x.Dim(0), x.Dim(2), -1)
+	return s.MergeHeads(x)
 }
 
 // Attention lets the last L of T tokens look at themselves and what is before
