@@ -1,6 +1,10 @@
+#include <mlx/ops.h>
+
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <map>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "cpu.h"
@@ -18,16 +22,15 @@ constexpr int part = 1 << 13;
 struct Rotation {
   int dims, offset;
   bool traditional; // pairs are neighbours, otherwise element i and dims/2+i
-  float base, scale;
+  float scale;
+  std::shared_ptr<const std::vector<float>> radians; // a position, of each pair
 
-  // inverse returns the radians a position of each pair. Freqs are wave lengths
-  // over 2 pi and replace base.
+  // inverse returns the radians a position of each pair: those of freqs, wave
+  // lengths over 2 pi, where there are any.
   std::vector<float> inverse(const float *freqs) const {
-    int pairs = dims / 2;
-    std::vector<float> inv(pairs);
-    for (int i = 0; i < pairs; i++) {
-      inv[i] = freqs ? 1 / freqs[i] : std::exp(-float(i) * (std::log(base) / pairs));
-    }
+    if (!freqs) return *radians;
+    std::vector<float> inv(dims / 2);
+    for (int i = 0; i < dims / 2; i++) inv[i] = 1 / freqs[i];
     return inv;
   }
 
@@ -49,6 +52,21 @@ struct Rotation {
     for (int i = dims; i < d; i++) y[i] = x[i];
   }
 };
+
+// powers returns base^(-i/pairs), the radians a position of pair i. MLX's exponential
+// is not that of the C library, and thousands of positions on the last bit of it
+// is a difference that can be seen; so MLX is asked, once for each model.
+std::shared_ptr<const std::vector<float>> powers(float base, int pairs, mx::Stream s) {
+  thread_local std::map<std::pair<float, int>, std::shared_ptr<const std::vector<float>>> known;
+  auto &found = known[{base, pairs}];
+  if (!found) {
+    mx::array steps = mx::arange(0, -pairs, -1, mx::float32, s);
+    mx::array inv = mx::exp(mx::multiply(steps, mx::array(std::log(base) / pairs, mx::float32), s), s);
+    inv.eval();
+    found = std::make_shared<std::vector<float>>(inv.data<float>(), inv.data<float>() + pairs);
+  }
+  return found;
+}
 
 // Angles are the cosines and sines of count positions from offset on. All layers of
 // a step ask for the same ones, so a stream's thread keeps the last.
@@ -121,7 +139,7 @@ void *hm_cpu_rope(const void *stream, const void *x, int dims, bool traditional,
       if (!is_f32(f) || f.shape() != mx::Shape{dims / 2} || !is_ready(f)) return nullptr;
       inputs.push_back(f);
     }
-    Rotation r{dims, offset, traditional, base, scale};
+    Rotation r{dims, offset, traditional, scale, freqs ? nullptr : powers(base, dims / 2, on(stream))};
     return node(a.shape(), std::make_shared<RoPE>(on(stream), r), std::move(inputs));
   });
 }
