@@ -16,11 +16,8 @@ func TestFormIsThatOfTheLoadedWeights(t *testing.T) {
 	root := t.TempDir()
 	folder := filepath.Join(root, "tiny")
 	require.NoError(t, enginetest.Checkpoint{Bits: 4, Group: 32}.Write(folder))
-	tight, err := newPlan(weights.Dir(folder), device{available: 1})
-	require.NoError(t, err)
-	tight.close()
-	for want, memory := range map[string]int64{"float32": 1 << 30, Packed: tight.needed} {
-		e := newTestEngine(t, Options{Root: root, MemoryBytes: memory})
+	for want, weights := range map[string]WeightForm{"float32": Float32, Packed: AsStored} {
+		e := newTestEngine(t, Options{Root: root, Weights: weights})
 		form, err := e.Form("tiny")
 		require.NoError(t, err)
 		require.Empty(t, form)
@@ -30,7 +27,6 @@ func TestFormIsThatOfTheLoadedWeights(t *testing.T) {
 		require.Equal(t, want, form)
 		_, err = e.Form("none")
 		require.Error(t, err)
-		require.NoError(t, e.Unload(t.Context(), "tiny")) // its memory counts for the next
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
@@ -52,7 +51,7 @@ func TestPeakWhileLoading(t *testing.T) {
 		largest = max(largest, p.slotBytes(&p.slots[i]))
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestPeakWhileLoading$", "-test.v")
-	cmd.Env = append(os.Environ(), peakFolder+"="+root)
+	cmd.Env = append(os.Environ(), peakFolder+"="+filepath.Join(root, id))
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	_, rest, ok := strings.Cut(string(out), "peak ")
@@ -65,14 +64,11 @@ func TestPeakWhileLoading(t *testing.T) {
 }
 
 // loadAndTell prints how far the resident memory rose during a load.
-func loadAndTell(t *testing.T, root string) {
-	e := newTestEngine(t, Options{Root: root})
-	_, err := e.Open(t.Context(), "") // the tokenizer's memory is not that of weights
-	require.NoError(t, err)
-	debug.FreeOSMemory()
+func loadAndTell(t *testing.T, folder string) {
+	e := newTestEngine(t, Options{})
 	before, err := memoryLine("VmRSS")
 	require.NoError(t, err)
-	require.NoError(t, e.Load(t.Context(), "", nil))
+	loadFolder(t, e, folder, math.MaxInt64) // the weights alone, without a tokenizer
 	peak, err := memoryLine("VmHWM")
 	require.NoError(t, err)
 	fmt.Printf("peak %d\n", peak-before)

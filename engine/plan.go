@@ -168,6 +168,11 @@ func (p *plan) form() string {
 			return Packed
 		}
 	}
+	for i := range p.slots {
+		if p.slots[i].Matrix {
+			return p.target(&p.slots[i]).String()
+		}
+	}
 	return p.dtype.String()
 }
 
