@@ -68,7 +68,7 @@ test-pure: scripted
 
 .PHONY: test-race
 test-race:
-	go test -race $(PURE) ./engine/job/...
+	go test -race $(PURE) ./engine/job ./engine/weights ./engine/hub ./engine/enginetest/...
 
 .PHONY: test-engine
 # The counts have a phase of their own, which shows them.

@@ -54,6 +54,7 @@ var rooms = []room{
 	{"engine/hub", "Finds, imports, pulls, lists and verifies model folders.", []string{"engine/weights"}},
 	{"engine/bench", "The measurement harness of the engine in process: workloads, peers, figures, report.", []string{"engine/..."}},
 	{"engine/enginetest", "The scripted engine and tiny random checkpoints, for tests; no cgo.", []string{"engine/job", "engine/weights"}},
+	{"engine/enginetest/leaks", "Fails the tests of a package that leave goroutines, files or children behind.", nil},
 	{"tools", "The registry of tools.", []string{"schema"}},
 	{"editors/terminal", "The commands a person types.", []string{"schema", "agent"}},
 }
@@ -104,7 +105,7 @@ var reserved = []struct {
 }
 
 // seam lists the engine packages that tests outside the engine may import.
-var seam = []string{"engine/job", "engine/enginetest"}
+var seam = []string{"engine/job", "engine/enginetest", "engine/enginetest/leaks"}
 
 // source is one parsed Go file of the repository.
 type source struct {
@@ -300,6 +301,21 @@ func TestPackageComments(t *testing.T) {
 	}
 	for pkg, ok := range said {
 		require.True(t, ok, "package %s has no package comment", pkg)
+	}
+}
+
+// TestH1EveryPackageLooksForLeaks makes the tests of every package end with the
+// same goroutines, files and children as they began with. make test-race runs
+// those that need no cgo under the race detector.
+func TestH1EveryPackageLooksForLeaks(t *testing.T) {
+	looks := map[string]bool{}
+	for _, s := range sources(t) {
+		if s.test {
+			looks[s.pkg] = looks[s.pkg] || bytes.Contains(s.text, []byte("leaks.Run(m")) || s.pkg == "engine/enginetest/leaks"
+		}
+	}
+	for pkg, ok := range looks {
+		require.True(t, ok, "package %s has tests and no TestMain that calls leaks.Run", pkg)
 	}
 }
 

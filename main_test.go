@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"harmonyd/editors/terminal"
+	"harmonyd/engine/enginetest/leaks"
 	"harmonyd/rpc/rpctest"
 	"harmonyd/schema"
 )
@@ -32,17 +32,13 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	code := m.Run()
-	cleanEngineEnv()
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	if left := children(); len(left) > 0 {
-		fmt.Fprintln(os.Stderr, "processes left behind:", left)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(leaks.Run(m, func() error {
+		cleanEngineEnv()
+		if left := children(); len(left) > 0 {
+			return fmt.Errorf("processes: %q", left)
+		}
+		return nil
+	}))
 }
 
 // children lists the processes that this one started and that still run, where

@@ -3,19 +3,20 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"harmonyd/engine/enginetest"
+	"harmonyd/engine/enginetest/leaks"
 	"harmonyd/engine/job"
 	"harmonyd/schema"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leaks.Run(m)) }
 
 // scripted gives the scripted engine the types of this package.
 type scripted struct{ *enginetest.Engine }

@@ -23,6 +23,9 @@ const (
 // prepareDevice sets the limits that hold for the life of the process. Engine
 // thread only.
 func (e *Engine) prepareDevice() error {
+	if err := checkMLX(mlx.Version()); err != nil {
+		return err
+	}
 	mlx.BindThread()
 	mlx.SetThreads(e.opts.Threads)
 	d := e.device()

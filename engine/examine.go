@@ -45,7 +45,7 @@ func Examine(ctx context.Context, root string) []Finding {
 	go t.run(func() bool { return false }, func() {})
 	err := t.do(control, func() error {
 		mlx.BindThread()
-		found = append(found, examineMLX(), examineDevice(mlx.DefaultStream().Device()))
+		found = append(found, examineMLX(mlx.Version()), examineDevice(mlx.DefaultStream().Device()))
 		return nil
 	})
 	t.close()
@@ -55,13 +55,19 @@ func Examine(ctx context.Context, root string) []Finding {
 	return append(append(found, examineBLAS(mlx.BLAS()), examineMemory(hostMemory())), examineModels(ctx, root)...)
 }
 
-func examineMLX() Finding {
-	f := Finding{Name: "MLX", State: Fine, Detail: mlx.Version()}
-	if f.Detail != wantMLX {
-		f.State, f.Mend = Lacking, "make deps"
-		f.Detail += ", want " + wantMLX
+// checkMLX refuses a library that another program brought along.
+func checkMLX(version string) error {
+	if version != wantMLX {
+		return fmt.Errorf("MLX is %s, want %s", version, wantMLX)
 	}
-	return f
+	return nil
+}
+
+func examineMLX(version string) Finding {
+	if err := checkMLX(version); err != nil {
+		return Finding{Name: "MLX", State: Lacking, Detail: fmt.Sprintf("%s, want %s", version, wantMLX), Mend: "make deps"}
+	}
+	return Finding{Name: "MLX", State: Fine, Detail: version}
 }
 
 func examineDevice(d mlx.Device) Finding {

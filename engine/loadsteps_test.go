@@ -51,7 +51,7 @@ func (q watchedSequence) Dispatch() error {
 func TestLoadGoesBetweenSteps(t *testing.T) {
 	root := t.TempDir()
 	require.NoError(t, enginetest.Checkpoint{Layers: 1, Context: 1 << 14}.Write(filepath.Join(root, "a")))
-	require.NoError(t, enginetest.Checkpoint{Layers: 30}.Write(filepath.Join(root, "b")))
+	require.NoError(t, enginetest.Checkpoint{Layers: 12}.Write(filepath.Join(root, "b")))
 	e := newTestEngine(t, Options{Root: root})
 
 	// A tensor that is handed over makes live arrays, which nothing else does
@@ -69,7 +69,7 @@ func TestLoadGoesBetweenSteps(t *testing.T) {
 		}
 		return b, err
 	}
-	req := job.Request{Model: "a", Prompt: pseudoPrompt(5, 96), MaxTokens: 4000, Priority: job.Interactive}
+	req := job.Request{Model: "a", Prompt: pseudoPrompt(5, 96), MaxTokens: 2000, Priority: job.Interactive}
 	want := generate(t, e, req).ids
 	require.Zero(t, gaps)
 
@@ -91,7 +91,7 @@ func TestLoadGoesBetweenSteps(t *testing.T) {
 		return nil
 	}))
 	require.Equal(t, want, append(ids, consume(t, g).ids...))
-	require.Greater(t, tensors, 270)
+	require.Greater(t, tensors, 100)
 	require.Equal(t, tensors, gaps, "steps of the other model with a tensor before them")
 	require.Greater(t, during, tensors)
 }

@@ -6,28 +6,26 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"harmonyd/engine/enginetest/leaks"
 	"harmonyd/engine/mlx"
 	"harmonyd/engine/native"
 )
 
 // TestMain holds every test of the package to leaving nothing behind: no handle,
-// no buffer and no goroutine.
+// no buffer, no goroutine, no file and no child.
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if importRoot != "" {
-		_ = os.RemoveAll(importRoot)
-	}
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	if a, b, c := mlx.Live(), mlx.BufferMemory(), native.Live(); a != 0 || b != 0 || c != 0 {
-		fmt.Fprintf(os.Stderr, "left behind: %d arrays, %d bytes of buffers, %d native handles\n", a, b, c)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(leaks.Run(m, func() error {
+		if importRoot != "" {
+			return os.RemoveAll(importRoot)
+		}
+		return nil
+	}, func() error {
+		if a, b, c := mlx.Live(), mlx.BufferMemory(), native.Live(); a != 0 || b != 0 || c != 0 {
+			return fmt.Errorf("%d arrays, %d bytes of buffers, %d native handles", a, b, c)
+		}
+		return nil
+	}))
 }
 
 // newTestEngine returns an engine that is closed, and checked for leaks, when

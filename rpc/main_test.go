@@ -1,10 +1,11 @@
 package rpc_test
 
 import (
+	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"harmonyd/engine/enginetest/leaks"
 )
 
 // TestMain fails where a test leaves a goroutine behind.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leaks.Run(m)) }

@@ -3,17 +3,18 @@ package tools
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"harmonyd/engine/enginetest/leaks"
 	"harmonyd/schema"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leaks.Run(m)) }
 
 func spec(name, inputSchema string) schema.ToolSpec {
 	return schema.ToolSpec{Name: name, Description: "does " + name, InputSchema: json.RawMessage(inputSchema)}

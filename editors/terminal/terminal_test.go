@@ -11,13 +11,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"harmonyd/agent"
+	"harmonyd/engine/enginetest/leaks"
 	"harmonyd/schema"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leaks.Run(m)) }
 
 // fake answers with fixed pieces and keeps what it was asked.
 type fake struct {

@@ -5,8 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"go.uber.org/goleak"
-
+	"harmonyd/engine/enginetest/leaks"
 	"harmonyd/engine/mlx"
 	"harmonyd/engine/native"
 )
@@ -17,14 +16,10 @@ func TestMain(m *testing.M) {
 	if mode := os.Getenv(fakeVariable); mode != "" {
 		os.Exit(fakePeer(mode))
 	}
-	code := m.Run()
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	if a, b, c := mlx.Live(), mlx.BufferMemory(), native.Live(); a != 0 || b != 0 || c != 0 {
-		fmt.Fprintf(os.Stderr, "left behind: %d arrays, %d bytes of buffers, %d native handles\n", a, b, c)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(leaks.Run(m, func() error {
+		if a, b, c := mlx.Live(), mlx.BufferMemory(), native.Live(); a != 0 || b != 0 || c != 0 {
+			return fmt.Errorf("%d arrays, %d bytes of buffers, %d native handles", a, b, c)
+		}
+		return nil
+	}))
 }

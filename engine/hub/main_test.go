@@ -1,9 +1,10 @@
 package hub
 
 import (
+	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"harmonyd/engine/enginetest/leaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leaks.Run(m)) }

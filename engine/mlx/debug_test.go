@@ -11,7 +11,7 @@ import (
 
 // Each misuse gets a dead array, a closed scope and a Var that changed, and must
 // panic. offThread runs it on a thread that does not own the arrays.
-func TestPlantedMisusesPanic(t *testing.T) {
+func TestE8PlantedMisusesPanic(t *testing.T) {
 	s := open(t)
 	var v Var
 	v.Set(s.Ones(Float32, 2))

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"harmonyd/engine/enginetest/leaks"
 )
 
 func TestMain(m *testing.M) {
@@ -19,16 +21,17 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	code := m.Run()
-	if n := Live(); n != 0 {
-		fmt.Fprintf(os.Stderr, "%d handles are alive: %v\n", n, Leaks())
-		code = 1
-	}
-	if n := BufferMemory(); n != 0 {
-		fmt.Fprintf(os.Stderr, "%d bytes of buffers are alive\n", n)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(leaks.Run(m, func() error {
+		if n := Live(); n != 0 {
+			return fmt.Errorf("%d handles: %v", n, Leaks())
+		}
+		return nil
+	}, func() error {
+		if n := BufferMemory(); n != 0 {
+			return fmt.Errorf("%d bytes of buffers", n)
+		}
+		return nil
+	}))
 }
 
 // onEngine makes the test's goroutine the engine thread and checks at the end that

@@ -10,16 +10,17 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"harmonyd/engine/enginetest/leaks"
 )
 
 func TestMain(m *testing.M) {
-	before := Live()
-	code := m.Run()
-	if after := Live(); code == 0 && after != before {
-		fmt.Fprintf(os.Stderr, "%d handles before the tests, %d after\n", before, after)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(leaks.Run(m, func() error {
+		if n := Live(); n != 0 {
+			return fmt.Errorf("%d handles", n)
+		}
+		return nil
+	}))
 }
 
 // corpus is what the fixtures' vocabularies are trained on.

@@ -10,16 +10,17 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"harmonyd/engine/enginetest/leaks"
 	"harmonyd/engine/mlx"
 )
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if n := mlx.Live(); n != 0 {
-		fmt.Fprintln(os.Stderr, "arrays left behind:", n)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(leaks.Run(m, func() error {
+		if n := mlx.Live(); n != 0 {
+			return fmt.Errorf("%d arrays", n)
+		}
+		return nil
+	}))
 }
 
 // pair is a model of two layers.

@@ -91,10 +91,13 @@ func SpawnCommand(cmd *exec.Cmd) (*Client, error) {
 	return newClient(in, out, wait), nil
 }
 
-func newClient(in io.WriteCloser, out io.Reader, wait func() int) *Client {
+func newClient(in io.WriteCloser, out io.ReadCloser, wait func() int) *Client {
 	c := &Client{in: in, wait: wait}
 	c.came.L = &c.mu
-	go c.read(bufio.NewReader(out))
+	go func() {
+		c.read(bufio.NewReader(out))
+		_ = out.Close() // only read from
+	}()
 	return c
 }
 
