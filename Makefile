@@ -84,6 +84,12 @@ test-counts:
 test-native:
 	cd engine/native && $(CARGO) test --release --locked --quiet
 
+.PHONY: test-gemma
+# Not part of make test: the model is 253 MB, and its Python compiles llama.cpp.
+test-gemma: deps ## import Gemma 3 270M as Q4_K_M and compare tensors, token ids and scores with others'
+	@engine/deps.sh venv gemma
+	go test ./engine -count=1 -v -run Gemma270M -gemma -timeout 30m
+
 .PHONY: test-fuzz
 test-fuzz:
 	@$(MAKE) fuzz FUZZTIME=2s
@@ -147,14 +153,16 @@ dist: deps ## dist/harmonyd-VERSION-OS-ARCH.tar.gz: the binary, its libraries, t
 
 .PHONY: goldens
 goldens: ## write the golden files anew with mlx-lm, transformers and llama.cpp
-	@engine/deps.sh system mlx mlxc link model native venv
-	go test ./engine -run Golden -goldens -timeout 60m
+	@engine/deps.sh system mlx mlxc link model native venv gemma
+	go test ./engine -run 'Golden|Gemma270M' -goldens -gemma -timeout 60m
 	go test ./engine/nn -run Golden -goldens
 	$(PYTHON) engine/native/testdata/goldens.py
 	LD_PRELOAD=libopenblas.so.0 $(PYTHON) engine/sample/testdata/goldens.py engine/sample/testdata/goldens.json.gz
 	$(PYTHON) engine/weights/testdata/blocks_golden.py engine/weights/testdata/blocks.json.gz
 	$(PYTHON) engine/weights/testdata/tokenizer_golden.py '.deps/models/$(MODEL).gguf' \
 	  engine/weights/testdata/smollm2_tokens.json.gz
+	$(PYTHON) engine/weights/testdata/tokenizer_golden.py .deps/gemma/gemma-3-270m-q4_k_m.gguf \
+	  engine/weights/testdata/gemma3_tokens.json.gz
 
 .PHONY: clean
 clean: ## remove what make built; .deps stays

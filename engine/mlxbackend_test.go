@@ -117,8 +117,22 @@ func TestCacheIsWrittenInPlace(t *testing.T) {
 // TestSetBackGivesTheSameScores runs ahead by 0 to 8 tokens, sets back and
 // requires the next scores to the last bit.
 func TestSetBackGivesTheSameScores(t *testing.T) {
+	eachCache(t, testSetBack)
+}
+
+// eachCache runs a test on a model whose layers see everything and on one whose
+// layers mostly see 32 tokens.
+func eachCache(t *testing.T, test func(t *testing.T, c enginetest.Checkpoint)) {
+	for name, c := range map[string]enginetest.Checkpoint{
+		"full": {Seed: 3}, "sliding": {Seed: 4, ModelType: "gemma3_text", Layers: 4},
+	} {
+		t.Run(name, func(t *testing.T) { test(t, c) })
+	}
+}
+
+func testSetBack(t *testing.T, c enginetest.Checkpoint) {
 	root := t.TempDir()
-	require.NoError(t, enginetest.Checkpoint{Seed: 3}.Write(root))
+	require.NoError(t, c.Write(root))
 	m := loadFolder(t, newTestEngine(t, Options{}), root, math.MaxInt64)
 	// 250 tokens lie before the end of a block, so that running ahead grows the
 	// cache.
@@ -208,8 +222,12 @@ func TestVerifyChoosesAsSingleStepsDo(t *testing.T) {
 
 // TestForkLeavesTheOriginalAlone lets both go on after a fork.
 func TestForkLeavesTheOriginalAlone(t *testing.T) {
+	eachCache(t, testFork)
+}
+
+func testFork(t *testing.T, c enginetest.Checkpoint) {
 	root := t.TempDir()
-	require.NoError(t, enginetest.Checkpoint{Seed: 4}.Write(root))
+	require.NoError(t, c.Write(root))
 	m := loadFolder(t, newTestEngine(t, Options{}), root, math.MaxInt64)
 	m.do(t, func(t must) error {
 		next := func(q Sequence, tokens ...int32) int32 {
@@ -243,7 +261,11 @@ func TestForkLeavesTheOriginalAlone(t *testing.T) {
 
 // TestChunksDoNotChangeTheText feeds a prompt in chunks of many sizes.
 func TestChunksDoNotChangeTheText(t *testing.T) {
-	e := tinyEngine(t, enginetest.Checkpoint{Seed: 5}, Options{})
+	eachCache(t, testChunks)
+}
+
+func testChunks(t *testing.T, c enginetest.Checkpoint) {
+	e := tinyEngine(t, c, Options{})
 	require.NoError(t, e.Load(t.Context(), "tiny", nil))
 	prompt := pseudoPrompt(700, 96)
 	var want []int32
@@ -261,6 +283,32 @@ func TestChunksDoNotChangeTheText(t *testing.T) {
 			want = o.ids
 		}
 		require.Equal(t, want, o.ids, "chunks of %d", size)
+	}
+}
+
+// TestTurnsOfAModelThatSlides goes back from a long answer to several places. The
+// cache goes back as far as its pages let it, and the text is what it would be
+// without a cache.
+func TestTurnsOfAModelThatSlides(t *testing.T) {
+	c := enginetest.Checkpoint{Seed: 6, ModelType: "gemma3_text", Layers: 4}
+	e := tinyEngine(t, c, Options{})
+	prompt := pseudoPrompt(700, 96)
+	for _, turn := range []struct{ same, cached int }{
+		{959, 959}, // the last token was never fed
+		{699, 699}, // the same question
+		{650, 650},
+		{800, 739}, // within the answer: the end of the page in which the prompt ends
+		{200, 200}, // in the first page
+	} {
+		first := generate(t, e, request(prompt, 260))
+		require.Len(t, first.ids, 260)
+		next := append(append(prompt[:700:700], first.ids...)[:turn.same:turn.same], 7, 8, 9)
+		got := generate(t, e, request(next, 10))
+		require.NoError(t, got.err)
+		require.Equal(t, turn.cached, got.result.Usage.CachedTokens, "%d tokens the same", turn.same)
+		require.NoError(t, e.Unload(t.Context(), "tiny")) // and with it what it kept
+		require.Equal(t, generate(t, e, request(next, 10)).ids, got.ids, "%d tokens the same", turn.same)
+		require.NoError(t, e.Unload(t.Context(), "tiny"))
 	}
 }
 

@@ -1,4 +1,4 @@
-package engine_test
+package engine
 
 import (
 	"compress/gzip"
@@ -23,6 +23,12 @@ func TestImportedTokenizerGivesLlamaCppIDs(t *testing.T) {
 	model := filepath.Join(t.TempDir(), "model")
 	gguf := filepath.Join("..", ".deps", "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
 	require.NoError(t, weights.ImportGGUF(t.Context(), gguf, model, nil), "run: make deps")
+	requireTokens(t, model, golden)
+}
+
+// requireTokens holds the tokenizer of a model folder against a golden.
+func requireTokens(t *testing.T, model string, golden []tokenCase) {
+	t.Helper()
 	read := func(name string) []byte {
 		data, err := os.ReadFile(filepath.Join(model, name))
 		require.NoError(t, err)

