@@ -133,7 +133,7 @@ func openBench(o terminal.Options) (terminal.Bench, error) { return harness{o}, 
 func (h harness) Measure(ctx context.Context, b terminal.BenchOptions, say func(string)) (terminal.BenchResult, error) {
 	s, err := bench.Measure(ctx, bench.Options{
 		Root: modelsRoot(h.o), Model: h.o.Model, Runs: b.Runs, PromptTokens: b.PromptTokens, Tokens: b.Tokens,
-		Temperature: b.Temperature, Seed: b.Seed, Peers: b.Peers, Python: b.Python, GGUF: b.GGUF,
+		Temperature: b.Temperature, Seed: b.Seed, Weights: engine.WeightForm(b.Weights), Threads: b.Threads, Peers: b.Peers, Python: b.Python, GGUF: b.GGUF,
 		Version: version(), Label: b.Label, Say: say,
 	})
 	if err != nil {

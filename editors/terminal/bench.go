@@ -35,6 +35,10 @@ type BenchOptions struct {
 	Runs, PromptTokens, Tokens int
 	Temperature                float32
 	Seed                       uint64
+	// Weights is the form of the engine's weights in memory: stored or float32.
+	Weights string
+	// Threads is how many every program computes with; 0 leaves it to the engine.
+	Threads int
 	// Label is what the person calls what is measured.
 	Label string
 	// Peers are the other programs to measure.
@@ -49,13 +53,16 @@ func (b BenchOptions) check() error {
 	for _, f := range []struct {
 		flag         string
 		value, least int
-	}{{"runs", b.Runs, 1}, {"prompt-tokens", b.PromptTokens, 2}, {"tokens", b.Tokens, 2}} {
+	}{{"runs", b.Runs, 1}, {"prompt-tokens", b.PromptTokens, 2}, {"tokens", b.Tokens, 2}, {"threads", b.Threads, 0}} {
 		if f.value < f.least || f.value > math.MaxInt32 {
 			return fmt.Errorf("--%s: got %d, want %d to %d", f.flag, f.value, f.least, math.MaxInt32)
 		}
 	}
 	if !(b.Temperature >= 0 && b.Temperature <= 100) {
 		return fmt.Errorf("--temperature: got %v, want 0 to 100", b.Temperature)
+	}
+	if b.Weights != "stored" && b.Weights != "float32" {
+		return fmt.Errorf("--weights: got %q, want stored or float32", b.Weights)
 	}
 	return nil
 }
@@ -104,6 +111,8 @@ peer that is missing is reported, and the run goes on.`,
 	fl.IntVar(&b.Tokens, "tokens", 128, "tokens to generate")
 	fl.Float32VarP(&b.Temperature, "temperature", "t", 0, "0 is the most likely answer, and makes the tokens of all programs comparable")
 	fl.Uint64Var(&b.Seed, "seed", 0, "for a temperature above 0")
+	fl.StringVar(&b.Weights, "weights", "stored", "the engine's weights in memory: `stored` as the model has them, or float32 as the peer mlx-lm")
+	fl.IntVar(&b.Threads, "threads", 0, "threads of every program; 0 is as many as there are cores")
 	fl.StringSliceVar(&b.Peers, "peers", []string{"mlx-lm", "llama.cpp"}, "`names` of the programs to measure beside this one")
 	fl.StringVar(&b.Python, "python", os.Getenv("HARMONYD_PYTHON"), "`file` of a Python with the peers' packages (environment HARMONYD_PYTHON)")
 	fl.StringVar(&b.GGUF, "gguf", "", "`file` that llama.cpp runs; the one that make deps fetched for the default model")

@@ -63,14 +63,14 @@ func TestBenchMeasures(t *testing.T) {
 	require.Equal(t, "table of new\n", r.out)
 	require.Empty(t, r.err, "no status without a terminal")
 	require.Equal(t, BenchOptions{
-		Runs: 5, PromptTokens: 512, Tokens: 128, Peers: []string{"mlx-lm", "llama.cpp"}, Python: "/a/python",
+		Runs: 5, PromptTokens: 512, Tokens: 128, Weights: "stored", Peers: []string{"mlx-lm", "llama.cpp"}, Python: "/a/python",
 	}, b.asked)
 
 	r = run(t, withBench(b), "bench", "--runs", "7", "--prompt-tokens", "9", "--tokens", "8", "-t", "0.5", "--seed", "18446744073709551615",
-		"--label", "l", "--peers", "", "--python", "p", "--gguf", "g")
+		"--label", "l", "--weights", "float32", "--threads", "3", "--peers", "", "--python", "p", "--gguf", "g")
 	require.NoError(t, r.failure)
 	require.Equal(t, BenchOptions{
-		Runs: 7, PromptTokens: 9, Tokens: 8, Temperature: 0.5, Seed: 1<<64 - 1, Label: "l", Peers: []string{}, Python: "p", GGUF: "g",
+		Runs: 7, PromptTokens: 9, Tokens: 8, Temperature: 0.5, Seed: 1<<64 - 1, Weights: "float32", Threads: 3, Label: "l", Peers: []string{}, Python: "p", GGUF: "g",
 	}, b.asked)
 }
 
@@ -112,6 +112,8 @@ func TestBenchRefuses(t *testing.T) {
 		{[]string{"--runs", "0"}, ExitUsage, "--runs: got 0, want 1 to 2147483647"},
 		{[]string{"--prompt-tokens", "1"}, ExitUsage, "--prompt-tokens: got 1, want 2 to 2147483647"},
 		{[]string{"--tokens", "-1"}, ExitUsage, "--tokens: got -1, want 2 to 2147483647"},
+		{[]string{"--threads", "-1"}, ExitUsage, "--threads: got -1, want 0 to 2147483647"},
+		{[]string{"--weights", "int1"}, ExitUsage, `--weights: got "int1", want stored or float32`},
 		{[]string{"-t", "NaN"}, ExitUsage, "--temperature: got NaN, want 0 to 100"},
 		{[]string{"--seed", "-1"}, ExitUsage, "invalid argument"},
 		{[]string{"--json", "--compare", "x"}, ExitUsage, "--json and --compare: "},

@@ -15,11 +15,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
 
+	"harmonyd/engine"
 	"harmonyd/engine/hub"
 )
 
@@ -38,6 +40,11 @@ type Options struct {
 	PromptTokens, Tokens int
 	Temperature          float32
 	Seed                 uint64
+	// Weights is the form of this engine's weights in memory; empty is its default.
+	Weights engine.WeightForm
+	// Threads is how many every program computes with: by default as many as Go
+	// runs.
+	Threads int
 	// Peers are names of PeerNames. One that cannot be started is reported, and
 	// the run goes on.
 	Peers []string
@@ -61,6 +68,12 @@ func (o *Options) check() error {
 		if f.got < f.least {
 			return fmt.Errorf("%s: got %d, want %d or more", f.name, f.got, f.least)
 		}
+	}
+	if o.Threads < 0 {
+		return fmt.Errorf("threads: got %d, want 0 or more", o.Threads)
+	}
+	if forms := []engine.WeightForm{"", engine.AsStored, engine.Float32}; !slices.Contains(forms, o.Weights) {
+		return fmt.Errorf("weights: got %q, want %s or %s", o.Weights, engine.AsStored, engine.Float32)
 	}
 	for i, name := range o.Peers {
 		if _, ok := findPeer(name); !ok {
@@ -127,6 +140,9 @@ func Measure(ctx context.Context, o Options) (_ *Summary, err error) {
 	if o.Say == nil {
 		o.Say = func(string) {}
 	}
+	if o.Threads == 0 {
+		o.Threads = runtime.GOMAXPROCS(0)
+	}
 	s := &session{Options: o}
 	if s.scratch, err = os.MkdirTemp("", "harmonyd-bench-"); err != nil {
 		return nil, err
@@ -173,7 +189,7 @@ func (s *session) open(ctx context.Context) (err error) {
 	}
 	s.sum = &Summary{
 		Schema: schemaVersion, Time: time.Now().UTC().Truncate(time.Second),
-		Versions: versions(s.Version, s.Label), Machine: describeMachine(),
+		Versions: versions(s.Version, s.Label), Machine: describeMachine(s.Threads),
 		Model:    ModelFacts{ID: model.ID, Family: model.Family, Quantization: model.Quantization},
 		Workload: s.work.facts(s.Runs),
 	}
@@ -376,7 +392,7 @@ func agreement(a, b []int32) int {
 // count counts what needs no clock.
 func (s *session) count(ctx context.Context) (err error) {
 	s.Say("count")
-	s.sum.Counts, err = counting{tokens: s.Tokens, runs: 2}.phases(ctx, s.own, s.work)
+	s.sum.Counts, err = counting{tokens: s.Tokens, runs: 3}.phases(ctx, s.own, s.work)
 	return err
 }
 

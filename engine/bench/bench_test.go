@@ -32,7 +32,8 @@ func tinyOptions(t *testing.T, mode string, c enginetest.Checkpoint) Options {
 // TestMeasure runs the whole of it: the peers are fake, the rest is real.
 func TestMeasure(t *testing.T) {
 	o := tinyOptions(t, "good", enginetest.Checkpoint{Bits: 4, Group: 32, Tied: true})
-	o.GGUF = filepath.Join(t.TempDir(), "none.gguf")
+	o.GGUF, o.Weights = filepath.Join(t.TempDir(), "none.gguf"), engine.Float32
+	t.Setenv("TMPDIR", t.TempDir())
 	var said []string
 	o.Say = func(what string) { said = append(said, what) }
 	s, err := Measure(t.Context(), o)
@@ -71,7 +72,9 @@ func TestMeasure(t *testing.T) {
 	require.Positive(t, s.Roofline.Decode.Min)
 	require.Positive(t, s.Roofline.Read.Min)
 
-	require.Equal(t, Count{Tokens: 4, Reads: 4, BytesRead: 16, Ops: s.Counts.Decode.Ops, Calls: s.Counts.Decode.Calls}, s.Counts.Decode)
+	decode := s.Counts.Decode
+	require.Less(t, decode.Allocs, uint64(4), "none a token, whatever else the process does")
+	require.Equal(t, Count{Tokens: 4, Reads: 4, BytesRead: 16, Ops: decode.Ops, Calls: decode.Calls, Allocs: decode.Allocs}, decode)
 	require.Equal(t, 20, s.Counts.Prefill.Tokens)
 	require.EqualValues(t, 80, s.Counts.Prefill.BytesWritten)
 
@@ -127,6 +130,8 @@ func TestMeasureRefuses(t *testing.T) {
 		`peer "ollama" is not known; these are: mlx-lm, mlx-lm-packed, llama.cpp`:   func(o *Options) { o.Peers = []string{"ollama"} },
 		`peer "mlx-lm" is named twice`:                                              func(o *Options) { o.Peers = []string{"mlx-lm", "llama.cpp", "mlx-lm"} },
 		"60 prompt tokens and 5 tokens are more than the 64 of the model's context": func(o *Options) { o.PromptTokens = 60 },
+		"threads: got -1, want 0 or more":                                           func(o *Options) { o.Threads = -1 },
+		`weights: got "int1", want stored or float32`:                               func(o *Options) { o.Weights = "int1" },
 		"none":     func(o *Options) { o.Model = "none" },
 		"sampling": func(o *Options) { o.Temperature = -1 },
 	} {
@@ -204,9 +209,9 @@ func TestRooflineEndsWithItsContext(t *testing.T) {
 
 // TestMachineIsDescribed reads what Linux tells.
 func TestMachineIsDescribed(t *testing.T) {
-	m := describeMachine()
+	m := describeMachine(3)
 	require.Equal(t, runtime.NumCPU(), m.Cores)
-	require.Positive(t, m.Threads)
+	require.Equal(t, 3, m.Threads)
 	n, err := peakMemory()
 	require.NoError(t, err)
 	require.Greater(t, n, int64(10<<20))

@@ -12,13 +12,13 @@ import (
 	"harmonyd/engine/mlx"
 )
 
-// describeMachine says what the run is on. What the system does not tell stays
-// empty.
-func describeMachine() Machine {
+// describeMachine says what the run is on, with that many threads. What the system
+// does not tell stays empty.
+func describeMachine(threads int) Machine {
 	device := mlx.DefaultStream().Device()
 	m := Machine{
 		CPU: cpuModel(), Cores: runtime.NumCPU(), OS: runtime.GOOS, Arch: runtime.GOARCH,
-		Device: "cpu", Threads: runtime.GOMAXPROCS(0),
+		Device: "cpu", Threads: threads,
 	}
 	if device.GPU {
 		m.Device, m.GPU = "gpu", device.Name

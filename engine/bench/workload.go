@@ -63,7 +63,7 @@ type ours struct {
 // openOurs opens the engine and the model, whose weights are loaded later.
 func openOurs(ctx context.Context, o Options) (*ours, error) {
 	// What is kept of an earlier prompt would make the next run of it look fast.
-	e, err := engine.New(engine.Options{Root: o.Root, PrefixCaches: -1})
+	e, err := engine.New(engine.Options{Root: o.Root, PrefixCaches: -1, Weights: o.Weights, Threads: o.Threads})
 	if err != nil {
 		return nil, err
 	}
