@@ -66,6 +66,7 @@ func misuses() []misuse {
 	addCreation(add)
 	addFused(add)
 	addQuantized(add)
+	addLayers(add)
 	addHost(add)
 	return all
 }
@@ -115,7 +116,8 @@ var named = map[string]string{
 	"ItemInt32": "item", "ItemFloat32": "item", "Float32s": "read", "Int32s": "read", "Uint32s": "read", "Bytes": "read",
 	"FromFloat32s": "from_data", "FromInt32s": "from_data", "FromUint32s": "from_data", "FromBytes": "from_data",
 	"RMSNorm": "rms_norm", "RoPE": "rope", "RoPEDynamic": "rope_dynamic", "AsType": "astype", "Key": "", // every seed is one
-	"Eval": "", "AsyncEval": "", // of an absent array, which is what a failed operation returns
+	"SwiGLU": "swiglu",            // a word of its own
+	"Eval":   "", "AsyncEval": "", // of an absent array, which is what a failed operation returns
 	"Close": "", "Reset": "", "Len": "", "Err": "", "Fail": "", // no operations
 }
 
