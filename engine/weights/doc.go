@@ -1,6 +1,7 @@
 // Package weights reads and writes model files: safetensors with their index,
 // GGUF, and the config files beside them. It also turns a GGUF file into an
-// MLX-format folder without changing the value of a single weight.
+// MLX-format folder without changing the value of a weight, but for those of
+// the K types, which it rounds to 16 bits.
 //
 // Model files come from strangers. Every count, length and offset in one is
 // therefore checked against the size of the file before it is used, nothing is

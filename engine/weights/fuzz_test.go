@@ -142,6 +142,7 @@ func FuzzGGUF(f *testing.F) {
 	}
 	f.Add(validGGUF().bytes())
 	f.Add(tinyLlama{kinds: map[string]uint32{"blk.0.attn_q.weight": 3}}.file().bytes()[:1<<13])
+	f.Add(tinyGemma{}.file().bytes()[:1<<13])
 	f.Fuzz(func(t *testing.T, file []byte) {
 		if len(file) > most {
 			return
@@ -160,12 +161,19 @@ func FuzzGGUF(f *testing.F) {
 // FuzzGGUFMetadata mutates one value of a file that could be imported, where
 // FuzzGGUF hardly ever gets past the layout.
 func FuzzGGUFMetadata(f *testing.F) {
-	for i, k := range tinyKeys() {
-		f.Add(uint8(i), k[12+len(keyName(k)):], uint32(ggufUint32))
+	files := map[string]ggufFile{"llama": tinyLlama{}.file(), "gemma3_text": tinyGemma{}.file()}
+	for model, file := range files {
+		for i, k := range file.keys {
+			f.Add(model != "llama", uint8(i), k[12+len(keyName(k)):], uint32(ggufUint32))
+		}
 	}
-	keys, whole := tinyKeys(), tinyLlama{}.file()
-	f.Fuzz(func(t *testing.T, i uint8, value []byte, kind uint32) {
-		old := keys[int(i)%len(keys)]
+	f.Fuzz(func(t *testing.T, gemma bool, i uint8, value []byte, kind uint32) {
+		model := "llama"
+		if gemma {
+			model = "gemma3_text"
+		}
+		whole := files[model]
+		old := whole.keys[int(i)%len(whole.keys)]
 		if len(value) > most {
 			return
 		}
@@ -193,7 +201,7 @@ func FuzzGGUFMetadata(f *testing.F) {
 		require.NoError(t, err)
 		c, err := readConfig(string(config), "")
 		require.NoError(t, err, "what an import writes can be read")
-		require.Equal(t, "llama", c.ModelType)
+		require.Equal(t, model, c.ModelType)
 	})
 }
 
