@@ -44,7 +44,7 @@ var rooms = []room{
 	{"agent/prompt", "Renders messages into token ids through the model's chat template.", []string{"schema"}},
 	{"engine", "Owns loaded models on one OS thread: scheduler, prefill, decode, cancel.", []string{"engine/..."}},
 	{"engine/job", "The words both sides of the engine seam share. Plain data.", nil},
-	{"engine/mlx", "Arrays and operations over mlx-c.", nil},
+	{"engine/mlx", "Arrays and operations over mlx-c, and the kernels for the CPU.", nil},
 	{"engine/native", "Tokenizers, chat templates and constrained decoding from the Rust library.", nil},
 	{"engine/nn", "Layers: Linear, Embedding, RMSNorm, RoPE, attention, SwiGLU.", []string{"engine/mlx", "engine/kv"}},
 	{"engine/kv", "Key/value caches.", []string{"engine/mlx"}},

@@ -75,7 +75,7 @@ func examineDevice(d mlx.Device) Finding {
 		return Finding{Name: "device", State: Fine, Detail: strings.TrimSpace("GPU " + d.Name)}
 	}
 	return Finding{Name: "device", State: Fine,
-		Detail: fmt.Sprintf("CPU, %d cores; weights are unpacked to float32 where they fit", runtime.NumCPU())}
+		Detail: fmt.Sprintf("CPU, %d cores; weights are computed with as they are stored", runtime.NumCPU())}
 }
 
 // examineBLAS judges the library that does the matrix products on the CPU by

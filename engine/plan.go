@@ -131,6 +131,9 @@ func (p *plan) bind(c nn.Checkpoint) (err error) {
 	// A chunk has a handful of activations alive at a time; the scores exist for
 	// one position.
 	p.scratch = 4*firstChunk*int64(sizes.Widest)*width + 2*int64(sizes.Vocab)*4
+	if c.CPU {
+		p.scratch += int64(mlx.Threads()) * mlx.ThreadScratch
+	}
 	p.perToken, p.perSliding = int64(sizes.CachePerToken)*width, int64(sizes.SlidingPerToken)*width
 	p.needed = p.bytes + p.cost(int(tokens))
 	return nil

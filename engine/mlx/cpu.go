@@ -11,5 +11,8 @@ func SetThreads(n int) {
 	C.hm_cpu_set_threads(C.int(min(max(n, 1), 256)))
 }
 
+// ThreadScratch is the most bytes that a thread unpacks weights into.
+const ThreadScratch = C.HM_CPU_SCRATCH
+
 // Threads returns what SetThreads set, 1 before.
 func Threads() int { return int(C.hm_cpu_threads()) }

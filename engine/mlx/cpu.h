@@ -44,6 +44,9 @@ void *hm_cpu_write_rows(const void *stream, const void *buffer, const void *rows
 
 bool hm_cpu_stream(const void *stream);
 
+// The most bytes that a thread unpacks weights into.
+enum { HM_CPU_SCRATCH = 4 << 20 };
+
 int hm_cpu_threads(void);
 void hm_cpu_set_threads(int n);
 

@@ -23,7 +23,7 @@ constexpr size_t part_bytes = 64 << 10;
 
 // A part of a product with a matrix is at most this many floats of weights, which
 // a thread unpacks into memory of its own.
-constexpr int part_floats = 1 << 20;
+constexpr int part_floats = HM_CPU_SCRATCH / sizeof(float);
 
 std::vector<float> &scratch() {
   thread_local std::vector<float> s;

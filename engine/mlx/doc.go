@@ -23,6 +23,12 @@
 //   - No operation converts a dtype silently beyond MLX's own promotion, and a
 //     scalar has a dtype like any other array: float32 with float16 gives float32.
 //
+// On a CPU some operations are not MLX's but those of the cpu_*.cpp files: products
+// with weights as they are stored, norms, rotations, gates and attention, on several
+// threads and in float32. The files of shim*.c choose them where the operands are
+// what they compute with. They need MLX's C++ headers, as buffer.cpp does; mlx-c has
+// no way to add an operation.
+//
 // Operations are lazy: an Array is a node of a graph until it is evaluated. MLX
 // reuses an operand's memory for the result when nobody else holds it. A scope
 // left open holds all its arrays, so the scope of a decode step is reset as soon

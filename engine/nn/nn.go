@@ -1,8 +1,9 @@
 // Package nn has the layers that models are made of. A layer holds its weights
 // as Vars and its Forward adds operations to a scope; nothing here evaluates.
 //
-// Layers never convert dtypes on their own: what goes in comes out, and Bind's
-// caller hands over weights of one dtype.
+// Layers never convert dtypes on their own: what goes in comes out. On a GPU Bind's
+// caller hands over weights of one dtype; on a CPU matrices have any, and the rest
+// is float32.
 //
 // Start with Linear for a layer and Bind for how layers get their weights.
 //
