@@ -132,6 +132,12 @@ HM_AVX2 inline __m256 load8(const uint8_t *p, size_t i) {
   }
 }
 
+// number is scalar with the processor's own conversion.
+HM_AVX2 inline float number(Form f, const uint8_t *p, size_t i) {
+  if (f != Form::F16) return scalar(f, p, i);
+  return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(load<uint16_t>(p + 2 * i))));
+}
+
 template <Form F>
 HM_AVX2 float dot_row(const uint8_t *w, const float *x, int n) {
   __m256 a = _mm256_setzero_ps(), b = a, c = a, d = a;
@@ -144,14 +150,14 @@ HM_AVX2 float dot_row(const uint8_t *w, const float *x, int n) {
   }
   for (; i + 8 <= n; i += 8) a = _mm256_fmadd_ps(load8<F>(w, i), _mm256_loadu_ps(x + i), a);
   float rest = 0;
-  for (; i < n; i++) rest += scalar(F, w, i) * x[i];
+  for (; i < n; i++) rest += number(F, w, i) * x[i];
   return sum(_mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d))) + rest;
 }
 
 // dot_sums is what the codes' middle and the biases add to a row: the sum over
 // groups of (middle * scale + bias) * sum of x. Codes are taken less their middle
 // because scale * (codes . x) and bias * sum of x are large numbers that cancel where
-// x has an outlier, as the residual stream of real models has: that cost two digits.
+// x has an outlier, as the residual stream of real models has.
 template <Form S>
 HM_AVX2 float dot_sums(const uint8_t *scales, const uint8_t *biases, float middle, const float *sums, int groups) {
   __m256 a = _mm256_setzero_ps(), c = _mm256_set1_ps(middle);
@@ -161,7 +167,7 @@ HM_AVX2 float dot_sums(const uint8_t *scales, const uint8_t *biases, float middl
     __m256 level = _mm256_fmadd_ps(c, load8<S>(scales, i), load8<S>(biases, i));
     a = _mm256_fmadd_ps(level, _mm256_loadu_ps(sums + i), a);
   }
-  for (; i < groups; i++) rest += (middle * scalar(S, scales, i) + scalar(S, biases, i)) * sums[i];
+  for (; i < groups; i++) rest += (middle * number(S, scales, i) + number(S, biases, i)) * sums[i];
   return sum(a) + rest;
 }
 
@@ -192,13 +198,13 @@ HM_AVX2 float dot4(const uint8_t *w, const uint8_t *scales, const float *x, int 
     b = _mm256_fmadd_ps(codes4<7>(v), _mm256_loadu_ps(x + 56), b);
     __m256 scale;
     if constexpr (!Pair) {
-      scale = _mm256_set1_ps(scalar(S, scales, i / group));
+      scale = _mm256_set1_ps(number(S, scales, i / group));
     } else if constexpr (S == Form::F16) {
       __m128 two = _mm_cvtph_ps(_mm_cvtsi32_si128(load<int32_t>(scales + i / 16)));
       scale = _mm256_set_m128(_mm_shuffle_ps(two, two, 0x55), _mm_shuffle_ps(two, two, 0));
     } else {
-      scale = _mm256_set_m128(_mm_set1_ps(scalar(S, scales, i / 32 + 1)),
-                              _mm_set1_ps(scalar(S, scales, i / 32)));
+      scale = _mm256_set_m128(_mm_set1_ps(number(S, scales, i / 32 + 1)),
+                              _mm_set1_ps(number(S, scales, i / 32)));
     }
     total = _mm256_fmadd_ps(_mm256_add_ps(a, b), scale, total);
   }
@@ -219,7 +225,7 @@ HM_AVX2 float dot8(const uint8_t *w, const uint8_t *scales, const float *x, int 
       v = _mm_srli_si128(v, 8);
       b = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v)), _mm256_loadu_ps(x + j + 8), b);
     }
-    total = _mm256_fmadd_ps(_mm256_add_ps(a, b), _mm256_set1_ps(scalar(S, scales, g)), total);
+    total = _mm256_fmadd_ps(_mm256_add_ps(a, b), _mm256_set1_ps(number(S, scales, g)), total);
   }
   return sum(total);
 }
@@ -276,7 +282,7 @@ template <Form F>
 HM_AVX2 void unpack_plain(const uint8_t *p, int n, float *dst) {
   int i = 0;
   for (; i + 8 <= n; i += 8) _mm256_storeu_ps(dst + i, load8<F>(p, i));
-  for (; i < n; i++) dst[i] = scalar(F, p, i);
+  for (; i < n; i++) dst[i] = number(F, p, i);
 }
 
 HM_AVX2 void unpack_row_fast(const Matrix &m, size_t row, float *dst) {
@@ -290,7 +296,8 @@ HM_AVX2 void unpack_row_fast(const Matrix &m, size_t row, float *dst) {
   }
   size_t groups = m.cols / m.group, bytes = size_t(m.group) * m.bits / 8;
   for (size_t g = 0; g < groups; g++, dst += m.group, p += bytes) {
-    Group c = group(m, row * groups + g);
+    size_t at = row * groups + g;
+    Group c{number(m.scale_form, m.scales, at), number(m.scale_form, m.biases, at)};
     if (m.bits == 4) unpack4(p, m.group, c, dst); else unpack_codes(p, m.bits, m.group, c, dst);
   }
 }

@@ -295,24 +295,25 @@ func checkAttention(t *testing.T, s *Scope, a attention) []float32 {
 
 // BenchmarkLinear is a product with a weight of the default model's widest layer.
 func BenchmarkLinear(b *testing.B) {
-	s := open(b)
-	SetThreads(2)
-	x := s.FromFloat32s(randoms(1536*576, 1), 1536, 576)
-	w, sc, bi := s.Quantize(s.AsType(x, Float16), 32, 4, Affine)
-	w8, sc8, bi8 := s.Quantize(s.AsType(x, Float16), 32, 8, Affine)
-	half := s.AsType(x, Float16)
-	require.NoError(b, s.Eval(w, sc, bi, w8, sc8, bi8, half))
-	for _, rows := range []int{1, 4, 8, 16, 17, 32, 64} {
-		in := s.FromFloat32s(randoms(rows*576, 2), rows, 576)
-		for name, do := range map[string]func() Array{
-			"float32": func() Array { return s.Linear(in, x, Array{}, Array{}, Array{}, 0, 0, Affine) },
-			"float16": func() Array { return s.Linear(in, half, Array{}, Array{}, Array{}, 0, 0, Affine) },
-			"4-bit":   func() Array { return s.Linear(in, w, sc, bi, Array{}, 32, 4, Affine) },
-			"8-bit":   func() Array { return s.Linear(in, w8, sc8, bi8, Array{}, 32, 8, Affine) },
-		} {
-			b.Run(fmt.Sprintf("%s/%d", name, rows), func(b *testing.B) {
+	for _, form := range []string{"float32", "float16", "4-bit", "8-bit"} {
+		for _, rows := range []int{1, 4, 16, 17, 64} {
+			b.Run(fmt.Sprintf("%s/%d", form, rows), func(b *testing.B) {
+				s := open(b)
+				SetThreads(2)
+				x := s.FromFloat32s(randoms(1536*576, 1), 1536, 576)
+				w, sc, bi, bits := x, Array{}, Array{}, 0
+				switch form {
+				case "float16":
+					w = s.AsType(x, Float16)
+				case "4-bit", "8-bit":
+					bits = int(form[0] - '0')
+					w, sc, bi = s.Quantize(s.AsType(x, Float16), 32, bits, Affine)
+					require.NoError(b, s.Eval(sc, bi))
+				}
+				require.NoError(b, s.Eval(w))
+				in := s.FromFloat32s(randoms(rows*576, 2), rows, 576)
 				for b.Loop() {
-					require.NoError(b, s.Eval(do()))
+					require.NoError(b, s.Eval(s.Linear(in, w, sc, bi, Array{}, min(bits*32, 32), bits, Affine)))
 				}
 			})
 		}
