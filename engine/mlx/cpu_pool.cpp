@@ -102,10 +102,7 @@ class Pool {
       }
       relax();
       if (spins % 64) continue;
-      if (clock::now() < until) {
-        sched_yield(); // whoever needs this core more gets it
-        continue;
-      }
+      if (clock::now() < until) continue; // to yield would cost a time slice where cores are scarce
       sleep();
       until = clock::now() + patience;
     }
