@@ -65,22 +65,34 @@ impl View {
 
 impl Bytes {
     fn from(bytes: Vec<u8>) -> Bytes {
-        let bytes = Box::leak(bytes.into_boxed_slice());
-        Bytes {
-            ptr: bytes.as_mut_ptr(),
-            len: bytes.len(),
-        }
+        let (ptr, len) = leaked(bytes);
+        Bytes { ptr, len }
     }
 }
 
 impl Ids {
     fn from(ids: Vec<u32>) -> Ids {
-        let ids = Box::leak(ids.into_boxed_slice());
-        Ids {
-            ptr: ids.as_mut_ptr(),
-            len: ids.len(),
-        }
+        let (ptr, len) = leaked(ids);
+        Ids { ptr, len }
     }
+}
+
+/// Hands a list over to the caller. An empty one has no address: Rust's stand-in
+/// for it, such as 1, on a stack that Go copies would stop the process.
+fn leaked<T>(list: Vec<T>) -> (*mut T, usize) {
+    if list.is_empty() {
+        return (ptr::null_mut(), 0);
+    }
+    let list = Box::leak(list.into_boxed_slice());
+    (list.as_mut_ptr(), list.len())
+}
+
+/// The address of a list that stays Rust's, null where it is empty.
+fn address<T>(list: &[T]) -> *const T {
+    if list.is_empty() {
+        return ptr::null();
+    }
+    list.as_ptr()
 }
 
 /// Runs f, stores its result in out and its failure in message.
@@ -157,7 +169,7 @@ pub unsafe extern "C" fn hd_tokenizer_info(
     call(out, message, || {
         let info = (*tokenizer).info().as_bytes();
         Ok(View {
-            ptr: info.as_ptr(),
+            ptr: address(info),
             len: info.len(),
         })
     })
@@ -168,9 +180,9 @@ pub unsafe extern "C" fn hd_tokenizer_table(tokenizer: *const Arc<Tokenizer>) ->
     let tokenizer: &Tokenizer = &*tokenizer;
     let table = &tokenizer.table;
     TableView {
-        data: table.data.as_ptr(),
-        offsets: table.offsets.as_ptr(),
-        flags: table.flags.as_ptr(),
+        data: address(&table.data),
+        offsets: address(&table.offsets),
+        flags: address(&table.flags),
         tokens: table.flags.len(),
     }
 }
