@@ -54,6 +54,7 @@ var rooms = []room{
 	{"engine/hub", "Finds, imports, pulls, lists and verifies model folders.", []string{"engine/weights"}},
 	{"engine/bench", "The measurement harness of the engine in process: workloads, peers, figures, report.", []string{"engine/..."}},
 	{"engine/enginetest", "The scripted engine and tiny random checkpoints, for tests; no cgo.", []string{"engine/job", "engine/weights"}},
+	{"engine/enginetest/mutate", "Makes files that are valid but for a few changes of their structure.", nil},
 	{"engine/enginetest/leaks", "Fails the tests of a package that leave goroutines, files or children behind.", nil},
 	{"tools", "The registry of tools.", []string{"schema"}},
 	{"editors/terminal", "The commands a person types.", []string{"schema", "agent"}},
@@ -105,7 +106,7 @@ var reserved = []struct {
 }
 
 // seam lists the engine packages that tests outside the engine may import.
-var seam = []string{"engine/job", "engine/enginetest", "engine/enginetest/leaks"}
+var seam = []string{"engine/job", "engine/enginetest", "engine/enginetest/leaks", "engine/enginetest/mutate"}
 
 // source is one parsed Go file of the repository.
 type source struct {

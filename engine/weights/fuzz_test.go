@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"harmonyd/engine/enginetest/mutate"
 )
 
 // most keeps fuzzed input small enough that what a reader allocates for it is
@@ -61,11 +63,11 @@ func FuzzSafetensors(f *testing.F) {
 // broken.
 func FuzzMutants(f *testing.F) {
 	for seed := range uint64(64) {
-		f.Add(seeded(seed, nil).b)
+		f.Add(mutate.Seeded(seed, nil).Bytes())
 	}
 	f.Fuzz(func(t *testing.T, decisions []byte) {
-		requireSound(t, safetensorsMutant(&choices{decisions}), checkSafetensors)
-		requireSound(t, ggufMutant(&choices{decisions}), checkGGUF)
+		requireSound(t, safetensorsMutant(mutate.From(decisions)), checkSafetensors)
+		requireSound(t, ggufMutant(mutate.From(decisions)), checkGGUF)
 	})
 }
 
@@ -95,14 +97,14 @@ func FuzzConfig(f *testing.F) {
 		f.Add(seed, `{"eos_token_id":7}`, []byte{})
 	}
 	for seed := range uint64(32) {
-		f.Add("", "", seeded(seed, nil).b)
+		f.Add("", "", mutate.Seeded(seed, nil).Bytes())
 	}
 	f.Fuzz(func(t *testing.T, config, generation string, decisions []byte) {
 		if len(config)+len(generation) > most {
 			return
 		}
 		requireSoundConfig(t, config, generation)
-		c := &choices{decisions}
+		c := mutate.From(decisions)
 		requireSoundConfig(t, configMutant(c), configMutant(c))
 	})
 }
