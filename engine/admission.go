@@ -156,17 +156,20 @@ func (e *Engine) screen(g *Generation) {
 func (e *Engine) admit(g *Generation) error {
 	b, prompt := g.entry.backend, g.req.Prompt
 	least := g.bound()
-	if room := e.obtainable(g.entry); b.Cost(least) > room {
-		return e.refusal(g, least, room)
+	all := e.obtainable(g.entry)
+	if b.Cost(least) > all {
+		return e.refusal(g, least, all)
 	}
-	g.seq, g.cached, g.forked = g.entry.prefixes.take(prompt)
+	// A fork is a second copy, so that what it was taken from must not be needed.
+	fork := b.Cost(least) <= all-g.entry.prefixes.bytes()
+	g.seq, g.cached, g.forked = g.entry.prefixes.take(prompt, fork)
 	g.fed = g.cached
 	g.promised = g.holds()
 	room := g.promised + e.makeRoom(b.Cost(least)-g.promised, g.entry)
-	if b.Cost(least) > room { // a fork shared what seemed obtainable
+	if b.Cost(least) > room { // less came free than was thought
 		if g.seq != nil {
 			g.entry.prefixes.put(g.seq, prompt[:g.cached])
-			g.seq = nil
+			g.seq, g.promised = nil, 0
 		}
 		return e.refusal(g, least, room)
 	}

@@ -21,6 +21,15 @@ func (e *Engine) onThread(t *testing.T, fn func()) {
 	require.NoError(t, e.thread.do(control, func() error { fn(); return nil }))
 }
 
+// planAlone plans a load with one thread and all memory there could be.
+func planAlone(t *testing.T, folder string) *plan {
+	newTestEngine(t, Options{Threads: 1}) // what a CPU needs besides depends on the threads
+	p, err := newPlan(weights.Dir(folder), device{available: math.MaxInt64})
+	require.NoError(t, err)
+	p.close()
+	return p
+}
+
 // limited gives the bench that much memory besides the weights.
 func (b *bench) limited(bytes int64) {
 	b.available = func() int64 {
@@ -38,11 +47,8 @@ func TestE5OverTheLimitIsRefusedWithNumbers(t *testing.T) {
 	root := t.TempDir()
 	c := enginetest.Checkpoint{Layers: 2, KVHeads: 4, HeadDim: 32, Hidden: 128, Context: 1 << 15}
 	require.NoError(t, c.Write(filepath.Join(root, "tiny")))
-	p, err := newPlan(weights.Dir(filepath.Join(root, "tiny")), device{available: math.MaxInt64})
-	require.NoError(t, err)
-	p.close()
-
-	small := newTestEngine(t, Options{Root: root, MemoryBytes: p.needed - 1})
+	p := planAlone(t, filepath.Join(root, "tiny"))
+	small := newTestEngine(t, Options{Root: root, Threads: 1, MemoryBytes: p.needed - 1})
 	for range 100 {
 		var refused *job.LoadError
 		require.ErrorAs(t, small.Load(t.Context(), "tiny", nil), &refused)
@@ -50,8 +56,8 @@ func TestE5OverTheLimitIsRefusedWithNumbers(t *testing.T) {
 		require.Equal(t, p.needed-1, refused.AvailableBytes)
 	}
 
-	limit := p.bytes + p.cost(5000)
-	e := newTestEngine(t, Options{Root: root, MemoryBytes: limit})
+	limit := p.bytes + p.cost(2500)
+	e := newTestEngine(t, Options{Root: root, Threads: 1, MemoryBytes: limit})
 	require.NoError(t, e.Load(t.Context(), "tiny", nil))
 	prompt := pseudoPrompt(300, 96)
 	handles, active := mlx.Live(), mlx.ActiveMemory()
@@ -60,32 +66,20 @@ func TestE5OverTheLimitIsRefusedWithNumbers(t *testing.T) {
 		var refused *job.MemoryError
 		require.ErrorAs(t, o.err, &refused)
 		require.Empty(t, o.ids)
-		require.Equal(t, job.MemoryError{Tokens: 9300, FittingTokens: 5120, NeededBytes: p.cost(9300),
-			AvailableBytes: p.cost(5000)}, *refused)
+		require.Equal(t, job.MemoryError{Tokens: 9300, FittingTokens: 2560, NeededBytes: p.cost(9300),
+			AvailableBytes: p.cost(2500)}, *refused)
 	}
 	require.Equal(t, handles, mlx.Live())
 	require.Equal(t, active, mlx.ActiveMemory())
-	require.Error(t, generate(t, e, request(prompt, 5120-300+1)).err)
-
+	require.Error(t, generate(t, e, request(prompt, 2560-300+1)).err)
+	// A turn without a bound gets what is free.
 	mlx.ResetPeak()
-	req := request(prompt, 5120-300)
-	g, err := e.Start(req)
-	require.NoError(t, err)
-	readTokens(t, g, 1500)
-	g.Cancel()
-	o := consume(t, g)
-	require.NoError(t, o.err)
-	require.LessOrEqual(t, mlx.PeakMemory(), limit)
-	// A turn without a bound gets what is free, once there is enough to begin.
-	unbounded, err := e.Start(request(prompt, 0))
-	require.NoError(t, err)
-	readTokens(t, unbounded, 1)
-	most := 0
-	e.onThread(t, func() { most = unbounded.limit })
-	require.GreaterOrEqual(t, most, plannedTokens)
-	require.LessOrEqual(t, most, 5120-300)
-	unbounded.Cancel()
-	require.NoError(t, consume(t, unbounded).err)
+	for _, maxTokens := range []int{0, 2560 - 300} {
+		o := generate(t, e, request(prompt, maxTokens))
+		require.NoError(t, o.err)
+		require.Len(t, o.ids, 2560-300)
+	}
+	require.LessOrEqual(t, mlx.PeakMemory(), limit, "what was promised was enough")
 }
 
 // TestKeptConversationsMakeRoom: what is kept for a next turn goes, oldest
@@ -125,6 +119,12 @@ func TestKeptConversationsMakeRoom(t *testing.T) {
 	o := generate(t, b.Engine, request(begin(1, 80), 60))
 	require.NoError(t, o.err)
 	require.Equal(t, 60, o.result.Usage.CachedTokens)
+	// Nor does one that goes back to its beginning keep a copy of its end for which
+	// there is no room.
+	again := generate(t, b.Engine, request(append(begin(1, 20), 7), 260))
+	require.NoError(t, again.err)
+	require.Equal(t, 20, again.result.Usage.CachedTokens)
+	require.Equal(t, []int{280}, kept())
 }
 
 // TestPromisesOfOthersCount: a turn that is paused keeps what it was promised,
@@ -161,17 +161,16 @@ func TestPromisesOfOthersCount(t *testing.T) {
 func TestIdleModelsMakeRoom(t *testing.T) {
 	root := t.TempDir()
 	for id, c := range map[string]enginetest.Checkpoint{
-		"a": {Seed: 1, Vocab: 2000}, "b": {Seed: 2, Vocab: 2000}, "c": {Seed: 3, Vocab: 2000}, "large": {Layers: 40},
+		"a": {Seed: 1, Hidden: 512, Vocab: 5000}, "b": {Seed: 2, Hidden: 512, Vocab: 5000}, "c": {Seed: 3, Hidden: 512, Vocab: 5000},
+		"large": {Layers: 40, Intermediate: 2048},
 	} {
 		require.NoError(t, c.Write(filepath.Join(root, id)))
 	}
-	p, err := newPlan(weights.Dir(filepath.Join(root, "a")), device{available: math.MaxInt64})
-	require.NoError(t, err)
-	p.close()
+	p := planAlone(t, filepath.Join(root, "a"))
 	limit := p.bytes + p.needed + p.cost(10) + p.scratch // a step in flight counts twice
 	require.Less(t, limit, 2*p.bytes+p.needed, "three do not fit")
 	var log bytes.Buffer
-	e := newTestEngine(t, Options{Root: root, MemoryBytes: limit, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	e := newTestEngine(t, Options{Root: root, Threads: 1, MemoryBytes: limit, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	states := func() map[string]job.ModelState {
 		list, err := e.Models(t.Context())
 		require.NoError(t, err)

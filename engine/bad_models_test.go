@@ -163,15 +163,13 @@ func TestPackedWidthsOnTheCPU(t *testing.T) {
 func TestTooLargeForMemory(t *testing.T) {
 	root := t.TempDir()
 	require.NoError(t, enginetest.Checkpoint{Bits: 4, Group: 32}.Write(filepath.Join(root, "tiny")))
-	p, err := newPlan(weights.Dir(filepath.Join(root, "tiny")), device{available: 1})
-	require.NoError(t, err)
-	p.close()
+	p := planAlone(t, filepath.Join(root, "tiny"))
 	require.True(t, slices.ContainsFunc(p.slots, func(sl nn.Slot) bool { return sl.Leaf == "scales" }),
 		"stays packed where float32 does not fit")
 
-	e := newTestEngine(t, Options{Root: root, MemoryBytes: p.needed - 1})
+	e := newTestEngine(t, Options{Root: root, Threads: 1, MemoryBytes: p.needed - 1})
 	for range 100 {
-		err = e.Load(t.Context(), "tiny", nil)
+		err := e.Load(t.Context(), "tiny", nil)
 		var failed *job.LoadError
 		require.ErrorAs(t, err, &failed)
 		require.Equal(t, p.needed, failed.NeededBytes)
@@ -179,7 +177,7 @@ func TestTooLargeForMemory(t *testing.T) {
 		require.ErrorContains(t, err, "are free")
 	}
 	require.ErrorContains(t, generate(t, e, request([]int32{1}, 1)).err, "are free")
-	enough := newTestEngine(t, Options{Root: root, MemoryBytes: p.needed})
+	enough := newTestEngine(t, Options{Root: root, Threads: 1, MemoryBytes: p.needed})
 	require.NoError(t, enough.Load(t.Context(), "tiny", nil))
 }
 

@@ -41,7 +41,7 @@ type plan struct {
 
 	// Of the cache, for a token in layers that see everything and in those that
 	// see a window; and of a step.
-	perToken, perSliding, scratch int64
+	perToken, perSliding, perCopied, scratch int64
 }
 
 // device is where a model will run.
@@ -135,13 +135,15 @@ func (p *plan) bind(c nn.Checkpoint) (err error) {
 		p.scratch += int64(mlx.Threads()) * mlx.ThreadScratch
 	}
 	p.perToken, p.perSliding = int64(sizes.CachePerToken)*width, int64(sizes.SlidingPerToken)*width
+	p.perCopied = int64(sizes.CopiedPerToken) * width
 	p.needed = p.bytes + p.cost(int(tokens))
 	return nil
 }
 
-// cost is the memory of a sequence of so many tokens and of its steps.
+// cost is the memory of a sequence of so many tokens and of its steps, that of the
+// last growth included.
 func (p *plan) cost(tokens int) int64 {
-	n := int64(kv.Capacity(tokens))*p.perToken + p.scratch
+	n := int64(kv.Capacity(tokens))*(p.perToken+p.perCopied) + p.scratch
 	if p.perSliding > 0 {
 		n += int64(kv.WindowCapacity(tokens, p.model.Sizes().Window)) * p.perSliding
 	}

@@ -19,9 +19,9 @@ type prefix struct {
 // take returns a sequence with the longest beginning of prompt that is kept and
 // can be gone back to, and its length; nil where there is none. At least one token
 // of the prompt is left to compute, since its scores are wanted. A sequence that
-// goes on is handed out itself; one that would lose more than it saves stays, and
-// forked is set.
-func (p *prefixes) take(prompt []int32) (seq Sequence, n int, forked bool) {
+// goes on is handed out itself; one that would lose more than it saves stays where
+// there is room for both, and forked is set.
+func (p *prefixes) take(prompt []int32, room bool) (seq Sequence, n int, forked bool) {
 	best, shared := -1, 0
 	for i := range p.kept {
 		n := commonPrefix(p.kept[i].tokens, prompt[:len(prompt)-1])
@@ -35,7 +35,7 @@ func (p *prefixes) take(prompt []int32) (seq Sequence, n int, forked bool) {
 	f := p.kept[best]
 	p.kept = slices.Delete(p.kept, best, best+1)
 	lost := len(f.tokens) - shared
-	if lost <= shared && f.seq.SetBack(lost) {
+	if (lost <= shared || !room) && f.seq.SetBack(lost) {
 		return f.seq, shared, false
 	}
 	p.kept = append(p.kept, f) // used just now

@@ -153,9 +153,10 @@ func newLlama(config []byte) (Model, error) {
 func (m *llama) Sizes() Sizes {
 	c := &m.cfg
 	sizes := Sizes{
-		Vocab:         c.Vocab,
-		CachePerToken: 2 * c.Layers * *c.KVHeads * *c.HeadDim,
-		Widest:        max(c.Hidden, c.Intermediate, c.Heads**c.HeadDim),
+		Vocab:          c.Vocab,
+		CachePerToken:  2 * c.Layers * *c.KVHeads * *c.HeadDim,
+		CopiedPerToken: *c.KVHeads * *c.HeadDim,
+		Widest:         max(c.Hidden, c.Intermediate, c.Heads**c.HeadDim),
 	}
 	if c.Context != nil {
 		sizes.Context = *c.Context

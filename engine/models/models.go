@@ -47,6 +47,9 @@ type Sizes struct {
 	// of a token, SlidingPerToken that of layers which see the last Window tokens
 	// (kv.NewWindow).
 	CachePerToken, SlidingPerToken, Window int
+	// CopiedPerToken is the number of elements that the keys of one layer have of a
+	// token: a cache that grows copies the keys or values of one layer at a time.
+	CopiedPerToken int
 	// Widest is the most elements of any activation of one token, the scores
 	// left out.
 	Widest int
