@@ -112,6 +112,19 @@ fuzz-long: deps ## read MUTANTS (ten million) broken files of each weights forma
 	{ $(RECORDED); go test -count=1 ./engine/weights -run TestMutants -v -timeout 0 -mutants '$(MUTANTS)' | grep -E 'executions|FAIL|Error|seed'; } | tee .bench/mutants.txt
 	grep -q 'GGUF: .*no finding' .bench/mutants.txt && mv .bench/mutants.txt engine/weights/testdata/mutants.txt
 
+.PHONY: tokenizer-long
+tokenizer-long: deps ## the default model's tokenizer: 20 million round trips, texts of 4 MiB
+	go test -count=1 ./engine -run TestP3 -v -timeout 0 -roundtrips 20000000 -encodebytes 4194304
+
+.PHONY: planted-breaks
+planted-breaks: deps ## plant every break that a figure's test must find, and see it found
+	go test -count=1 . -run TestPlantedBreaks -planted -v -timeout 0
+
+.PHONY: test-asan
+test-asan: deps ## the binding under the address sanitizer and with every pointer checked
+	go test -asan -count=1 -timeout 90m ./engine/mlx
+	GOEXPERIMENT=cgocheck2 go test -count=1 ./engine/mlx
+
 .PHONY: differential
 differential: deps ## compare a million broken files with the Rust crate safetensors and record it
 	cd engine/weights/testdata/differential && $(CARGO) build --release --locked --quiet
@@ -159,6 +172,9 @@ goldens: ## write the golden files anew with mlx-lm, transformers and llama.cpp
 	$(PYTHON) engine/native/testdata/goldens.py
 	LD_PRELOAD=libopenblas.so.0 $(PYTHON) engine/sample/testdata/goldens.py engine/sample/testdata/goldens.json.gz
 	$(PYTHON) engine/weights/testdata/blocks_golden.py engine/weights/testdata/blocks.json.gz
+	@mkdir -p .bench
+	go test ./engine -run TestP3RoundTrip -tokenizerout "$(CURDIR)/.bench/tokenizer.json"
+	$(PYTHON) engine/testdata/tokenizer_hf.py .bench/tokenizer.json engine/testdata/tokenizer_hf.json
 	$(PYTHON) engine/weights/testdata/tokenizer_golden.py '.deps/models/$(MODEL).gguf' \
 	  engine/weights/testdata/smollm2_tokens.json.gz
 	$(PYTHON) engine/weights/testdata/tokenizer_golden.py .deps/gemma/gemma-3-270m-q4_k_m.gguf \

@@ -1,4 +1,4 @@
-//go:build !mlxdebug
+//go:build !mlxdebug && !asan
 
 package mlx
 

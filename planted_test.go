@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+var planted = flag.Bool("planted", false, "plant every break of TestPlantedBreaks and demand that its tests turn red")
+
+// A plant is a break of the program that a figure's test must find: text of a
+// file that becomes other text.
+type plant struct {
+	figure   string // what the test shows, as the issues name it
+	file     string
+	old, new string
+	pkg      string
+	test     string   // the tests that must fail, as a pattern
+	flags    []string // of go test
+}
+
+// plants are the breaks. A figure that has no row here is not held.
+var plants = []plant{
+	{"E1", "engine/mlx/shim.c", "    return hm_refuse(f, why);\n  }\n  hm_array h", "    return NULL;\n  }\n  hm_array h", "./engine/mlx", "TestE1WrongCallsAreErrors", nil},
+	{"E1", "engine/mlx/shape.go", "// Contiguous ", "// Untried is in no wrong call.\nfunc (s *Scope) Untried(a Array) Array { return s.Contiguous(a) }\n\n// Contiguous ",
+		"./engine/mlx", "TestE1EveryOperationHasAWrongCall", nil},
+	{"E2", "engine/weights/quantization.go", "case !ok:\n\t\treturn fmt.Errorf(\"unknown mode", "case !ok && false:\n\t\treturn fmt.Errorf(\"unknown mode", "./engine", "TestE2", nil},
+	{"E3", "engine/weights/folder.go", "if n == len(p) {", "if n > 0 {", "./engine", "TestE3ReadFaults", nil},
+	{"E3", "engine/load.go", "\t\tfor i := range l.slots {\n\t\t\tl.slots[i].Free()", "\t\tfor i := range l.slots {\n\t\t\t_ = i", "./engine", "TestE3FaultsAtRandomOffsets", nil},
+	{"E5, turns", "engine/admission.go", "if b.Cost(least) > all {", "if b.Cost(least) < 0 {",
+		"./engine", "TestE5|TestKeptConversations", nil},
+	{"E5, loads", "engine/admission.go", "if room = max(0, room); l.needed > room {", "if room = max(0, room); l.needed < 0 {", "./engine", "TestE5|TestIdleModels", nil},
+	{"E5, promises", "engine/admission.go", "n -= max(0, g.promised-g.holds())", "n -= max(0, g.holds()-g.promised)", "./engine", "TestPromisesOfOthersCount", nil},
+	{"E5, the oldest first", "engine/admission.go", "cmp.Compare(a.used, b.used)", "cmp.Compare(b.used, a.used)", "./engine", "TestIdleModels", nil},
+	{"E5, bounded caches", "engine/kv/full.go", "next = min(next, bound)", "next = max(next, bound)", "./engine/kv", "TestCapacities", nil},
+	{"E5, growing layer by layer", "engine/kv/buffer.go", "own := mlx.NewScope(mlx.Stream{})\n\tdefer own.Close()", "own := s", "./engine", "TestE5", nil},
+	{"E8", "engine/mlx/tag_on.go", `r != nil && r.freed != ""`, `r != nil && r.freed == "x"`, "./engine/mlx", "TestE8", []string{"-tags=mlxdebug"}},
+	{"E11", "engine/mlx/shim.c", "if (p) memcpy(dst, p, bytes);", "if (p) memcpy(dst, p, bytes + 64);", "./engine/mlx", "TestHost|TestCreate|Test.*Ops", []string{"-asan"}},
+	{"E12", "engine/examine.go", `const wantMLX = "0.32.2"`, `const wantMLX = "0.32.1"`, "./engine", "TestE12", nil},
+	{"H1", "engine/enginetest/leaks/leaks.go", "if now = descriptors(); len(now) <= len(before) {", "if now = descriptors(); len(now) <= 2*len(before) {",
+		"./engine/enginetest/leaks", "TestH1", nil},
+	{"H1", "schema/main_test.go", "leaks.Run(m)", "m.Run()", ".", "TestH1", nil},
+	{"a load between steps", "engine/thread.go", "\t\tif isPiece {\n\t\t\tbreak\n\t\t}\n", "\t\t_ = isPiece\n", "./engine", "TestLoadGoesBetweenSteps|TestThreadOrders", nil},
+	{"malformed safetensors", "engine/weights/safetensors.go", "case t.Offset < next:", "case t.Offset < 0:", "./engine/weights", "TestMalformedSafetensors|TestMutants", nil},
+	{"malformed GGUF", "engine/weights/gguf.go", "case t.Offset < next:", "case t.Offset < 0:", "./engine/weights", "TestMalformedGGUF|TestMutants", nil},
+	{"different files", "engine/weights/malformed_test.go", "\t\tone(\"empty\", nil,", "\t\tone(\"cut\", []byte{1}, `is 1 bytes, too short for a safetensors file`),\n\t\tone(\"empty\", nil,",
+		"./engine/weights", "TestMalformedFilesAreDifferent", nil},
+	{"error returns", "engine/weights/safetensors.go", "\tif next != size {\n", "\tif next > 1<<60 {\n\t\treturn fmt.Errorf(\"%s: is too large\", file)\n\t}\n\tif next != size {\n",
+		"./engine/weights", "TestEveryErrorReturnIsCovered", nil},
+	{"bounded memory", "engine/weights/ggufvalue.go", "list := make([]T, 0, min(n, 1<<12))", "list := make([]T, 0, maxGGUFElements)", "./engine/weights", "TestMutants|TestAllocation", nil},
+	{"the Rust crate", "engine/weights/safetensors.go", "case t.Offset > next:", "case t.Offset > next+1:", "./engine/weights", "TestDifferential", nil},
+	{"P3, ids", "engine/native/tokenizer.go", "\tif special {\n\t\tflag = 1\n\t}\n\tvar message", "\tflag = 1\n\tvar message", "./engine", "TestP3Parity", nil},
+	{"P3, round trip", "engine/native/stream.go", "dst = append(dst, text[0])", "dst = append(dst, text[0]|0x20)", "./engine", "TestP3RoundTrip", nil},
+	{"P3, time", "engine/native/tokenizer.go", "\tids, err := t.encode(text, special)\n\tif err != nil {\n\t\treturn dst, err", "\tfor n := 4096; n < len(text)-4; n += 4096 {\n\t\t_, _ = t.encode(text[:n], special)\n\t}\n\tids, err := t.encode(text, special)\n\tif err != nil {\n\t\treturn dst, err",
+		"./engine", "TestP3EncodingIsLinear", nil},
+}
+
+// TestPlantedBreaks keeps the table true: each text stands in its file once. With
+// -planted, as make planted-breaks has it, each break is planted, in an overlay of
+// the compiler's, and its tests must fail. Figures that nothing turns red are not
+// held (H3).
+func TestPlantedBreaks(t *testing.T) {
+	for _, p := range plants {
+		t.Run(p.figure, func(t *testing.T) {
+			text, err := os.ReadFile(p.file)
+			require.NoError(t, err)
+			require.Equal(t, 1, bytes.Count(text, []byte(p.old)), "%s: %q must stand there once", p.file, p.old)
+			if *planted {
+				p.mustFail(t, bytes.Replace(text, []byte(p.old), []byte(p.new), 1))
+			}
+		})
+	}
+}
+
+// mustFail runs the tests over the broken file.
+func (p *plant) mustFail(t *testing.T, broken []byte) {
+	dir := t.TempDir()
+	file, err := filepath.Abs(p.file)
+	require.NoError(t, err)
+	replaced, overlay := filepath.Join(dir, filepath.Base(p.file)), filepath.Join(dir, "overlay.json")
+	require.NoError(t, os.WriteFile(replaced, broken, 0o644))
+	text, err := json.Marshal(map[string]any{"Replace": map[string]string{file: replaced}})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(overlay, text, 0o644))
+	args := append([]string{"test", "-count=1", "-run=^(" + p.test + ")"}, p.flags...)
+	cmd := exec.Command("go", append(args, p.pkg)...)
+	// By the environment, for the compilers that tests start themselves.
+	cmd.Env = append(os.Environ(), "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -overlay="+overlay))
+	out, err := cmd.CombinedOutput()
+	require.Error(t, err, "%s: the tests do not see the break in %s:\n%s", p.figure, p.file, out)
+	require.NotContains(t, string(out), "[build failed]", "%s: %s", p.figure, out)
+	require.NotContains(t, string(out), "[setup failed]", "%s: %s", p.figure, out)
+}
