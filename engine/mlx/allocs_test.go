@@ -45,6 +45,10 @@ func TestEveryHotOperationAllocatesNothingInGo(t *testing.T) {
 			s.PutAlongAxis(v, s.Reshape(i, 1, 2), first, 1)
 			s.AddAlongAxis(v, s.Reshape(i, 1, 2), first, 1)
 		},
+		"sample": func() {
+			s.DrawToken(v, 1, 0.5)
+			s.FilterTokens(v, TokenFilter{TopP: 0.5, MinP: 0.1, XTC: true, TopK: 2}, Array{})
+		},
 		"create":     func() { s.Zeros(Float32, 1, 8); s.Arange(Int32, 0, 4, 1); s.Scalar(Float16, 1) },
 		"random":     func() { s.SplitKey(key); s.Gumbel(key, Float32, 4); s.Uniform(key, Float32, 4) },
 		"data":       func() { s.FromInt32s([]int32{1, 2, 3}, 3) },

@@ -287,3 +287,26 @@ func addIndices(add adder) {
 		return s.AddAlongAxis(o.v, o.i, o.none, 0)
 	})
 }
+
+func addSampling(add func(string, func(*operands, *Scope) Array)) {
+	add("filter_tokens absent x absent", func(o *operands, s *Scope) Array {
+		return s.FilterTokens(o.none, TokenFilter{}, o.none)
+	})
+	add("filter_tokens [4 8] x absent", func(o *operands, s *Scope) Array {
+		return s.FilterTokens(o.m, TokenFilter{TopK: 1}, o.none)
+	})
+	add("filter_tokens [0 4] x absent", func(o *operands, s *Scope) Array {
+		return s.FilterTokens(o.empty, TokenFilter{TopK: 1}, o.none)
+	})
+	add("filter_tokens [3] x absent", func(o *operands, s *Scope) Array {
+		return s.FilterTokens(o.i, TokenFilter{TopK: 1}, o.none)
+	})
+	add("filter_tokens [8] x [3]", func(o *operands, s *Scope) Array {
+		return s.FilterTokens(o.v, TokenFilter{XTC: true}, o.i)
+	})
+	add("draw_token absent", func(o *operands, s *Scope) Array { return s.DrawToken(o.none, 1, 0) })
+	add("draw_token []", func(o *operands, s *Scope) Array { return s.DrawToken(o.one, 1, 0) })
+	add("draw_token [4 8]", func(o *operands, s *Scope) Array { return s.DrawToken(o.m, 1, 0) })
+	add("draw_token [8]", func(o *operands, s *Scope) Array { return s.DrawToken(o.v, 1, 1) })
+	add("draw_token [8]", func(o *operands, s *Scope) Array { return s.DrawToken(o.v, -1, 0) })
+}

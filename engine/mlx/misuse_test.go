@@ -60,6 +60,7 @@ func misuses() []misuse {
 	}
 	addElementwise(add)
 	addReductions(add)
+	addSampling(add)
 	addShapes(add)
 	addSlices(add)
 	addIndices(add)
@@ -118,7 +119,7 @@ var named = map[string]string{
 	"RMSNorm": "rms_norm", "RoPE": "rope", "RoPEDynamic": "rope_dynamic", "AsType": "astype", "Key": "", // every seed is one
 	"SwiGLU": "swiglu",            // a word of its own
 	"Eval":   "", "AsyncEval": "", // of an absent array, which is what a failed operation returns
-	"Close": "", "Reset": "", "Len": "", "Err": "", "Fail": "", // no operations
+	"Close": "", "Reset": "", "Len": "", "Err": "", "Fail": "", "CPU": "", // no operations
 }
 
 // TestE1EveryOperationHasAWrongCall fails where a method of Scope is in no wrong

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "buffer.h"
+#include "cpu_sample.h"
 #include "cpu.h"
 #include "mlx/c/mlx.h"
 
@@ -255,6 +256,10 @@ hm_array hm_gather_mm(hm_scope *s, hm_array a, hm_array b, hm_array li,
 hm_array hm_gather_qmm(hm_scope *s, hm_array x, hm_array w, hm_array sc,
                        hm_array b, hm_array li, hm_array ri, bool transpose,
                        long long group, long long bits, int mode, bool sorted);
+
+hm_array hm_filter_tokens(hm_scope *s, hm_array x, hm_token_filter f,
+                          hm_array spared);
+hm_array hm_draw_token(hm_scope *s, hm_array x, float inverse, double random);
 
 // Compilation. id is the Go side's name for the traced function.
 typedef struct {

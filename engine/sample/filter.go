@@ -60,7 +60,7 @@ func (m *Sampler) nucleus(s *mlx.Scope, x, total mlx.Array) mlx.Array {
 	if !total.Valid() {
 		total = s.Add(s.SliceAxis(above, -1, 0, 1), s.SliceAxis(mass, -1, 0, 1))
 	}
-	dropped := s.GreaterEqual(above, s.Mul(total, m.constant(topP)))
+	dropped := s.GreaterEqual(above, s.Mul(total, m.constant(s, topP)))
 	// The last, most probable token has nothing above it and is never dropped,
 	// so the count is an index within the axis.
 	count := s.Sum(s.AsType(dropped, mlx.Int32), -1, true)
@@ -74,10 +74,10 @@ func (m *Sampler) probableEnough(s *mlx.Scope, x mlx.Array) mlx.Array {
 	if keep >= x.Dim(-1) {
 		return x
 	}
-	dropped := s.Less(x, m.constant(logMinP))
+	dropped := s.Less(x, m.constant(s, logMinP))
 	if keep > 1 {
 		_, at := best(s, x, keep)
-		dropped = s.PutAlongAxis(dropped, at, m.constant(never), -1)
+		dropped = s.PutAlongAxis(dropped, at, m.constant(s, never), -1)
 	}
 	return m.drop(s, dropped, x)
 }
@@ -89,23 +89,22 @@ func (m *Sampler) excludes(position int) bool {
 		return false
 	}
 	// Another number than the one that the draw's key is made of.
-	coin := float64(mix(m.random(position))>>11) / (1 << 53)
-	return coin <= float64(m.p.XTCProbability)
+	return share(mix(m.random(position))) <= float64(m.p.XTCProbability)
 }
 
 // exclude is XTC, exclude top choices: of the tokens more probable than the
 // threshold it leaves the least probable.
 func (m *Sampler) exclude(s *mlx.Scope, x mlx.Array) mlx.Array {
 	mass := s.Exp(x)
-	beyond := s.Greater(mass, s.Mul(s.Sum(mass, -1, true), m.constant(xtcThreshold)))
-	least := s.Min(s.Where(beyond, mass, m.constant(infinity)), -1, true)
+	beyond := s.Greater(mass, s.Mul(s.Sum(mass, -1, true), m.constant(s, xtcThreshold)))
+	least := s.Min(s.Where(beyond, mass, m.constant(s, infinity)), -1, true)
 	dropped := s.Greater(mass, least)
 	if len(m.p.XTCSpared) > 0 {
-		dropped = s.PutAlongAxis(dropped, m.spared.Array(), m.constant(never), -1)
+		dropped = s.PutAlongAxis(dropped, m.spared.Array(), m.constant(s, never), -1)
 	}
 	return m.drop(s, dropped, x)
 }
 
 func (m *Sampler) drop(s *mlx.Scope, dropped, x mlx.Array) mlx.Array {
-	return s.Where(dropped, m.constant(minusInfinity), x)
+	return s.Where(dropped, m.constant(s, minusInfinity), x)
 }

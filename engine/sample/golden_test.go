@@ -131,7 +131,14 @@ func vectors() map[string][]float32 {
 type subject func(s *mlx.Scope, p Params, scores []float32, tokens []int32) (logprobs, probabilities []float64, err error)
 
 var subjects = map[string]subject{
-	"device": deviceDistribution,
+	"composed": func(s *mlx.Scope, p Params, scores []float32, tokens []int32) ([]float64, []float64, error) {
+		return deviceDistribution(s, p, scores, tokens, (*Sampler).filter)
+	},
+	"on a CPU": func(s *mlx.Scope, p Params, scores []float32, tokens []int32) ([]float64, []float64, error) {
+		return deviceDistribution(s, p, scores, tokens, func(m *Sampler, s *mlx.Scope, x mlx.Array, at int) (kept, of mlx.Array) {
+			return s.FilterTokens(x, m.tokenFilter(at), m.spared.Array()), mlx.Array{}
+		})
+	},
 	"float64": func(_ *mlx.Scope, p Params, scores []float32, tokens []int32) ([]float64, []float64, error) {
 		l, q := reference(p, scores, tokens, p.XTCProbability > 0)
 		return l, q, nil
@@ -140,7 +147,9 @@ var subjects = map[string]subject{
 
 // deviceDistribution reads what the sampler would draw from. The tokens are fed in
 // two pieces.
-func deviceDistribution(s *mlx.Scope, p Params, scores []float32, tokens []int32) (logprobs, probabilities []float64, err error) {
+func deviceDistribution(s *mlx.Scope, p Params, scores []float32, tokens []int32,
+	filter func(m *Sampler, s *mlx.Scope, x mlx.Array, position int) (kept, of mlx.Array),
+) (logprobs, probabilities []float64, err error) {
 	defer s.Reset()
 	m, err := New(p)
 	if err != nil {
@@ -154,7 +163,7 @@ func deviceDistribution(s *mlx.Scope, p Params, scores []float32, tokens []int32
 		}
 	}
 	x := m.process(s, s.FromFloat32s(scores, 1, 1, len(scores)), len(tokens))
-	kept, of := m.filter(s, x, len(tokens))
+	kept, of := filter(m, s, x, len(tokens))
 	processed, left := s.Float32s(x, nil), s.Float32s(kept, nil)
 	ids := make([]uint32, len(left))
 	for i := range ids {

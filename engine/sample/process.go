@@ -15,16 +15,16 @@ func (m *Sampler) process(s *mlx.Scope, logits mlx.Array, position int) mlx.Arra
 	x = s.AsType(x, mlx.Float32)
 	if m.p.repeats() {
 		seen := m.history.last(s, m.p.Repetition.Window, position)
-		old, by := s.TakeAlongAxis(x, seen, -1), m.constant(repetition)
+		old, by := s.TakeAlongAxis(x, seen, -1), m.constant(s, repetition)
 		// A token that was seen twice is written twice, with the same score.
-		x = s.PutAlongAxis(x, seen, s.Where(s.Less(old, m.constant(zero)), s.Mul(old, by), s.Div(old, by)), -1)
+		x = s.PutAlongAxis(x, seen, s.Where(s.Less(old, m.constant(s, zero)), s.Mul(old, by), s.Div(old, by)), -1)
 	}
 	if p := m.p.Presence; p.Value != 0 {
 		seen := m.history.last(s, p.Window, position)
-		x = s.PutAlongAxis(x, seen, s.Sub(s.TakeAlongAxis(x, seen, -1), m.constant(presence)), -1)
+		x = s.PutAlongAxis(x, seen, s.Sub(s.TakeAlongAxis(x, seen, -1), m.constant(s, presence)), -1)
 	}
 	if p := m.p.Frequency; p.Value != 0 {
-		x = s.AddAlongAxis(x, m.history.last(s, p.Window, position), m.constant(minusFrequency), -1)
+		x = s.AddAlongAxis(x, m.history.last(s, p.Window, position), m.constant(s, minusFrequency), -1)
 	}
 	return x
 }

@@ -72,7 +72,7 @@ const keyBlock = 256
 // freed by Close.
 type Sampler struct {
 	p         Params
-	constants [numConstants]mlx.Var // those that are needed: float32 scalars but for never
+	constants [numConstants]mlx.Var // see constant
 	biased    mlx.Var               // uint32 [1, 1, n]: the ids of p.Bias
 	bias      mlx.Var               // float32 [1, 1, n]: its values
 	spared    mlx.Var               // uint32 [1, 1, n]
@@ -82,7 +82,7 @@ type Sampler struct {
 	words     []uint32 // of keys; apart from the Vars, since C gets to see it
 }
 
-// The constants of a Sampler.
+// The constants of a Sampler: float32 scalars but for never.
 const (
 	inverseTemperature = iota
 	topP
@@ -94,7 +94,7 @@ const (
 	zero
 	infinity
 	minusInfinity
-	never // Bool
+	never // Bool, false
 	numConstants
 )
 
@@ -104,7 +104,7 @@ const maxInverse = 1e30
 
 // New returns a sampler for p, whose fields must be in range.
 func New(p Params) (*Sampler, error) {
-	m := &Sampler{p: p, first: -1, words: make([]uint32, 2*keyBlock)}
+	m := &Sampler{p: p, first: -1}
 	if err := m.open(); err != nil {
 		m.Close()
 		return nil, fmt.Errorf("sampler: %w", err)
@@ -112,53 +112,27 @@ func New(p Params) (*Sampler, error) {
 	return m, nil
 }
 
+// open puts on the device what every step needs.
 func (m *Sampler) open() error {
-	p := &m.p
-	drawn := p.Temperature > 0
-	filtered := drawn && (p.nuclear() || p.MinP > 0 || p.XTCProbability > 0)
-	for i, c := range [numConstants]struct {
-		v      float64
-		needed bool
-	}{
-		inverseTemperature: {min(1/float64(p.Temperature), maxInverse), drawn},
-		topP:               {float64(p.TopP), drawn && p.nuclear()},
-		logMinP:            {math.Log(float64(p.MinP)), drawn && p.MinP > 0},
-		xtcThreshold:       {float64(p.XTCThreshold), drawn && p.XTCProbability > 0},
-		repetition:         {float64(p.Repetition.Value), p.repeats()},
-		presence:           {float64(p.Presence.Value), p.Presence.Value != 0},
-		minusFrequency:     {-float64(p.Frequency.Value), p.Frequency.Value != 0},
-		zero:               {0, p.repeats()},
-		infinity:           {math.Inf(1), filtered},
-		minusInfinity:      {math.Inf(-1), filtered},
-		never:              {0, filtered},
-	} {
-		if !c.needed {
-			continue
-		}
-		dtype := mlx.Float32
-		if i == never {
-			dtype = mlx.Bool
-		}
-		var err error
-		if m.constants[i], err = mlx.Const(dtype, c.v); err != nil {
-			return err
-		}
-	}
-	if len(p.Bias) == 0 && len(p.XTCSpared) == 0 {
+	if len(m.p.Bias) == 0 && len(m.p.XTCSpared) == 0 {
 		return nil
 	}
 	s := mlx.NewScope(mlx.Stream{})
 	defer s.Close()
-	if n := len(p.Bias); n > 0 {
-		ids, values := make([]int32, n), make([]float32, n)
-		for i, b := range p.Bias {
-			ids[i], values[i] = b.ID, b.Value
+	if n := len(m.p.Bias); n > 0 {
+		ids, values := make([]uint32, n), make([]float32, n)
+		for i, b := range m.p.Bias {
+			ids[i], values[i] = uint32(b.ID), b.Value
 		}
-		m.biased.Set(s.FromInt32s(ids, 1, 1, n))
+		m.biased.Set(s.FromUint32s(ids, 1, 1, n))
 		m.bias.Set(s.FromFloat32s(values, 1, 1, n))
 	}
-	if n := len(p.XTCSpared); n > 0 {
-		m.spared.Set(s.FromInt32s(p.XTCSpared, 1, 1, n))
+	if n := len(m.p.XTCSpared); n > 0 {
+		ids := make([]uint32, n)
+		for i, id := range m.p.XTCSpared {
+			ids[i] = uint32(id)
+		}
+		m.spared.Set(s.FromUint32s(ids, 1, 1, n))
 	}
 	return s.Err()
 }
@@ -175,7 +149,46 @@ func (m *Sampler) Close() {
 	m.keys.Free()
 }
 
-func (m *Sampler) constant(i int) mlx.Array { return m.constants[i].Array() }
+// constant is one of the constants, made when it is needed first.
+func (m *Sampler) constant(s *mlx.Scope, i int) mlx.Array {
+	if v := &m.constants[i]; !v.Array().Valid() {
+		dtype := mlx.Float32
+		if i == never {
+			dtype = mlx.Bool
+		}
+		var err error
+		if *v, err = mlx.Const(dtype, m.number(i)); err != nil {
+			s.Fail(err)
+		}
+	}
+	return m.constants[i].Array()
+}
+
+func (m *Sampler) number(i int) float64 {
+	switch p := &m.p; i {
+	case inverseTemperature:
+		return float64(m.inverse())
+	case topP:
+		return float64(p.TopP)
+	case logMinP:
+		return math.Log(float64(p.MinP))
+	case xtcThreshold:
+		return float64(p.XTCThreshold)
+	case repetition:
+		return float64(p.Repetition.Value)
+	case presence:
+		return float64(p.Presence.Value)
+	case minusFrequency:
+		return -float64(p.Frequency.Value)
+	case infinity:
+		return math.Inf(1)
+	case minusInfinity:
+		return math.Inf(-1)
+	}
+	return 0
+}
+
+func (m *Sampler) inverse() float32 { return float32(min(1/float64(m.p.Temperature), maxInverse)) }
 
 // Sample draws one token for each row of logits [B, 1, V], as uint32 [B, 1]. The
 // draw depends on the logits, the parameters, the position, which is the number of
@@ -198,17 +211,49 @@ func (m *Sampler) Sample(s *mlx.Scope, logits mlx.Array, position int) (ids, log
 
 // draw filters scores x [B, 1, V] and draws from what is left.
 func (m *Sampler) draw(s *mlx.Scope, x mlx.Array, position int) mlx.Array {
-	x, of := m.filter(s, s.AsType(x, mlx.Float32), position)
-	i := s.Categorical(s.Mul(x, m.constant(inverseTemperature)), -1, m.key(s, position))
+	x = s.AsType(x, mlx.Float32)
+	if s.CPU() && x.Size() == x.Dim(-1) {
+		return m.drawOnCPU(s, x, position)
+	}
+	x, of := m.filter(s, x, position)
+	i := s.Categorical(s.Mul(x, m.constant(s, inverseTemperature)), -1, m.key(s, position))
 	if !of.Valid() {
 		return i
 	}
 	return s.Squeeze(s.TakeAlongAxis(of, s.ExpandDims(i, -1), -1), -1)
 }
 
+// drawOnCPU is draw in two operations. There MLX would sort the vocabulary on one
+// thread, which takes longer than many a layer.
+func (m *Sampler) drawOnCPU(s *mlx.Scope, x mlx.Array, position int) mlx.Array {
+	if f := m.tokenFilter(position); f != (mlx.TokenFilter{}) {
+		x = s.FilterTokens(x, f, m.spared.Array())
+	}
+	return s.DrawToken(x, m.inverse(), share(m.random(position)))
+}
+
+// tokenFilter is what filter does at a position.
+func (m *Sampler) tokenFilter(position int) (f mlx.TokenFilter) {
+	p := &m.p
+	if p.nuclear() {
+		f.TopP = p.TopP
+	}
+	if p.MinP > 0 {
+		f.MinP, f.MinKeep = p.MinP, p.MinKeep
+	}
+	if m.excludes(position) {
+		f.XTC, f.XTCThreshold = true, p.XTCThreshold
+	}
+	f.TopK = p.TopK
+	return f
+}
+
 // key returns the random key of a position.
 func (m *Sampler) key(s *mlx.Scope, position int) mlx.Array {
 	if m.first < 0 || position < m.first || position >= m.first+keyBlock {
+		if m.words == nil {
+			m.words = make([]uint32, 2*keyBlock)
+		}
 		m.first = position / keyBlock * keyBlock
 		for i := range keyBlock {
 			w := m.random(m.first + i)
@@ -222,6 +267,9 @@ func (m *Sampler) key(s *mlx.Scope, position int) mlx.Array {
 
 // random is a number that the seed and the position alone decide.
 func (m *Sampler) random(position int) uint64 { return mix(m.p.Seed ^ mix(uint64(position))) }
+
+// share makes a random number one from [0, 1).
+func share(x uint64) float64 { return float64(x>>11) / (1 << 53) }
 
 // mix is the finalizer of SplitMix64: neighbouring numbers give unrelated ones.
 func mix(x uint64) uint64 {
