@@ -190,13 +190,13 @@ func deviceDistribution(s *mlx.Scope, p Params, scores []float32, tokens []int32
 func (c *goldenCase) compare(t *testing.T, logprobs, probabilities []float64) {
 	t.Helper()
 	const tolerance = 1e-5
-	var want, got []float64
+	var want, got []float64 // where the two differ
 	for id, q := range probabilities {
-		if q > 0 {
-			got = append(got, logprobs[id])
-		}
-		if c.keeps(id) {
+		switch kept := c.keeps(id); {
+		case kept && q == 0:
 			want = append(want, logprobs[id])
+		case !kept && q > 0:
+			got = append(got, logprobs[id])
 		}
 	}
 	slices.Sort(want)
@@ -221,9 +221,10 @@ func (c *goldenCase) compare(t *testing.T, logprobs, probabilities []float64) {
 }
 
 // TestEveryParameterAloneEqualsMLXLM and the next hold the filtered distributions
-// within 1e-5. Planted breaks that were seen to fail: top-k before min-p, penalties
-// after the bias left out of the window's first token, < for >= in the nucleus, XTC
-// without its spared tokens.
+// within 1e-5. Planted breaks that were seen to fail: top-k before XTC, min-p before
+// top-p, a nucleus without what ties with its last token, XTC without its spared
+// tokens, a window of penalties that is a token short, no presence penalty, and
+// another bias.
 func TestEveryParameterAloneEqualsMLXLM(t *testing.T) {
 	alone, _ := readGoldens(t)
 	require.GreaterOrEqual(t, len(alone), 500)

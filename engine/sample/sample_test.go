@@ -217,6 +217,28 @@ func TestManyPositionsAreIndependent(t *testing.T) {
 	}
 }
 
+// TestNucleusEndsWhereItIsReached has probabilities of 1/2, 1/4 and twice 1/8, whose
+// sums are exact: a token that has TopP above it is dropped, also where that is all.
+// > for >= was seen to fail on both paths.
+func TestNucleusEndsWhereItIsReached(t *testing.T) {
+	halves := []float32{-math.Ln2, -2 * math.Ln2, 0, -2 * math.Ln2}
+	for p, want := range map[float32][]int{0.5: {2}, 0.51: {0, 2}, 0.75: {0, 2}, 0.76: {0, 1, 2, 3}} {
+		for name, distribution := range subjects {
+			onDevice(t, func(s *mlx.Scope) error {
+				_, q, err := distribution(s, Params{Temperature: 1, TopP: p}, halves, lately[:1])
+				var got []int
+				for i := range q {
+					if q[i] > 0 {
+						got = append(got, i)
+					}
+				}
+				require.Equal(t, want, got, "%v %s", p, name)
+				return err
+			})
+		}
+	}
+}
+
 // TestXTCActsAsOftenAsAsked and at the same positions in every run. A coin made of
 // the bits that the draw's key is made of was seen to fail.
 func TestXTCActsAsOftenAsAsked(t *testing.T) {
