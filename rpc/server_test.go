@@ -3,6 +3,7 @@ package rpc_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -303,4 +304,6 @@ func claimStdio(t *testing.T) {
 	require.NoError(t, r.Close())
 	_, err = w.WriteString("x")
 	require.Error(t, err)
+	// Closed here, because a collection that comes too late leaves them to TestMain.
+	require.NoError(t, errors.Join(w.Close(), in.Close(), out.Close()))
 }
