@@ -57,7 +57,7 @@ func commands(in, out *os.File) terminal.Commands {
 		Models: openModels,
 		Bench:  openBench,
 		Doctor: examine,
-		Schema: rpc.Schema,
+		Schema: rpc.Publish,
 	}
 }
 

@@ -25,8 +25,8 @@ func Methods() []schema.Method {
 	return all
 }
 
-// Schema is the protocol as one JSON Schema document: see schema.Publish.
-func Schema() ([]byte, error) { return schema.Publish(Methods()) }
+// Publish is the protocol in a language, with a line end: see schema.Publish.
+func Publish(l schema.Language) ([]byte, error) { return schema.Publish(Methods(), l) }
 
 func (k kind) published() schema.MethodKind {
 	switch k {

@@ -19,21 +19,32 @@ import (
 	"harmonyd/schema"
 )
 
-// TestSchemaIsFresh shows each change of the protocol where changes are read.
+// TestSchemaIsFresh shows each change of the protocol where changes are read, and
+// keeps the types of the editors to it.
 func TestSchemaIsFresh(t *testing.T) {
-	const file = "testdata/schema.json"
-	got, err := rpc.Schema()
-	require.NoError(t, err)
-	again, err := rpc.Schema()
-	require.NoError(t, err)
-	require.Equal(t, string(got), string(again), "the same bytes each time")
-	if *update {
-		require.NoError(t, os.WriteFile(file, got, 0o644))
-		return
+	files := map[schema.Language]string{
+		schema.LanguageJSONSchema: "testdata/schema.json",
+		schema.LanguageTypeScript: "../editors/vscode/src/protocol.ts",
+		schema.LanguageLua:        "../editors/nvim/lua/harmonyd/protocol.lua",
 	}
-	want, err := os.ReadFile(file)
-	require.NoError(t, err)
-	require.Equal(t, string(want), string(got), "run go test ./rpc -run SchemaIsFresh -update")
+	for _, format := range schema.Languages {
+		got, err := rpc.Publish(format)
+		require.NoError(t, err)
+		again, err := rpc.Publish(format)
+		require.NoError(t, err)
+		require.Equal(t, string(got), string(again), "the same bytes each time")
+		file := files[format]
+		if *update {
+			require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+			require.NoError(t, os.WriteFile(file, got, 0o644))
+			continue
+		}
+		want, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(got), "%s: run go test ./rpc -run SchemaIsFresh -update", file)
+	}
+	_, err := rpc.Publish("xml")
+	require.ErrorContains(t, err, `language "xml": want one of`)
 }
 
 // published is the document, ready to validate with a library that had no part
@@ -60,7 +71,7 @@ const at = "mem:///schema.json"
 
 func publish(t *testing.T) *published {
 	t.Helper()
-	text, err := rpc.Schema()
+	text, err := rpc.Publish(schema.LanguageJSONSchema)
 	require.NoError(t, err)
 	p := &published{compiler: jsonschema.NewCompiler(), compiled: map[string]*jsonschema.Schema{}}
 	require.NoError(t, json.Unmarshal(text, p))

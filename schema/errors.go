@@ -72,8 +72,7 @@ var ErrorCodes = []ErrorCode{
 	{KindOutOfMemory, -31010, false, "prompt and answer need more memory than is free; data.fittingTokens of them fit"},
 }
 
-// Error is an error as it is answered on the wire. It is an error of Go too:
-// whatever wraps one is answered with it.
+// Error is an error as it is answered on the wire.
 type Error struct {
 	// Code is the JSON-RPC error code.
 	Code int64 `json:"code"`
@@ -135,7 +134,7 @@ type FieldError struct {
 	Message string `json:"message"`
 }
 
-// Error is the message.
+// Error is the message. Whatever wraps an *Error is answered with it.
 func (e *Error) Error() string { return e.Message }
 
 // Errorf returns an error of a kind, with the code and retryability that the

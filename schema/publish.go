@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"embed"
 	"encoding/json"
-	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -72,47 +71,51 @@ type publishedError struct {
 	Meaning   string `json:"meaning"`
 }
 
-// Publish returns one JSON Schema document, draft 2020-12, that holds every
-// type which the methods and the errors use. The bounds in it are those that
-// Decode enforces, its descriptions are the comments of this package, and its
-// bytes depend on nothing but the program.
-func Publish(methods []Method) ([]byte, error) {
+// newDocument collects every type which the methods and the errors use. The bounds
+// in it are those that Decode enforces, and its descriptions are the comments of
+// this package.
+func newDocument(methods []Method) (*document, error) {
 	src, err := parseSources()
 	if err != nil {
-		return nil, fmt.Errorf("publish schema: %w", err)
+		return nil, err
 	}
 	r := jsonschema.Reflector{
 		Anonymous: true, AllowAdditionalProperties: true,
 		Mapper: src.named, LookupComment: src.comment,
 	}
-	defs := jsonschema.Definitions{}
+	d := &document{defs: jsonschema.Definitions{}}
 	define := func(t reflect.Type) *jsonschema.Schema {
 		if t.Kind() == reflect.Interface {
 			return &jsonschema.Schema{Type: "null"}
 		}
 		s := r.ReflectFromType(t)
-		maps.Copy(defs, s.Definitions)
+		maps.Copy(d.defs, s.Definitions)
 		return &jsonschema.Schema{Ref: s.Ref}
 	}
 	define(reflect.TypeFor[Error]())
-	rows := make([]publishedMethod, len(methods))
-	for i, m := range methods {
-		rows[i] = publishedMethod{m.Name, m.Side, m.Kind, m.Doc, define(m.Params), nil}
+	for _, m := range methods {
+		row := publishedMethod{m.Name, m.Side, m.Kind, m.Doc, define(m.Params), nil}
 		if m.Result != nil {
-			rows[i].Result = define(m.Result)
+			row.Result = define(m.Result)
 		}
+		d.methods = append(d.methods, row)
 	}
-	for _, def := range defs {
+	for _, def := range d.defs {
 		closeEnums(def)
 	}
-	markTypes(defs, rows)
+	markTypes(d.defs, d.methods)
+	return d, nil
+}
+
+// jsonSchema is the protocol as one JSON Schema document, draft 2020-12.
+func (d *document) jsonSchema() ([]byte, error) {
 	errors := make([]publishedError, len(ErrorCodes))
 	for i, e := range ErrorCodes {
 		errors[i] = publishedError(e)
 	}
 	return indented(&jsonschema.Schema{
-		Version: jsonschema.Version, Title: "harmonyd", Description: published, Definitions: defs,
-		Extras: map[string]any{"x-protocolVersion": Version, "x-methods": rows, "x-errors": errors},
+		Version: jsonschema.Version, Title: "harmonyd", Description: published, Definitions: d.defs,
+		Extras: map[string]any{"x-protocolVersion": Version, "x-methods": d.methods, "x-errors": errors},
 	})
 }
 
@@ -120,11 +123,11 @@ func Publish(methods []Method) ([]byte, error) {
 func indented(v any) ([]byte, error) {
 	text, err := json.Marshal(v)
 	if err != nil {
-		return nil, fmt.Errorf("publish schema: %w", err)
+		return nil, err
 	}
 	var b bytes.Buffer
 	if err := json.Indent(&b, text, "", "  "); err != nil {
-		return nil, fmt.Errorf("publish schema: %w", err)
+		return nil, err
 	}
 	b.WriteByte('\n')
 	return b.Bytes(), nil

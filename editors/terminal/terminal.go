@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -77,8 +78,8 @@ type Commands struct {
 	Bench func(o Options) (Bench, error)
 	// Doctor examines the installation.
 	Doctor func(ctx context.Context, o Options) []Finding
-	// Schema is the protocol as a JSON Schema document with a line end.
-	Schema func() ([]byte, error)
+	// Schema is the protocol in a language, with a line end.
+	Schema func(l schema.Language) ([]byte, error)
 }
 
 // Options are the flags that all commands share.
@@ -240,16 +241,22 @@ func noArguments(cmd *cobra.Command, args []string) error {
 func usage(err error) error { return &ExitError{Code: ExitUsage, Err: err} }
 
 func schemaCommand(c Commands) *cobra.Command {
-	return &cobra.Command{
+	format := schema.LanguageJSONSchema
+	cmd := &cobra.Command{
 		Use:   "schema",
-		Short: "Print the protocol as a JSON Schema",
+		Short: "Print the protocol as a JSON Schema, or as types of a language",
 		Long: `schema prints one JSON Schema document, draft 2020-12, with the types of every
-method, notification and error that this server speaks. Types for another
-language and validators can be made from it.`,
-		Example: "  harmonyd schema > harmonyd.schema.json",
-		Args:    noArguments,
+method, notification and error that this server speaks. With --format it prints
+them as a TypeScript module or as a Lua module with LuaCATS annotations instead.
+Types for other languages and validators can be made from the JSON Schema.`,
+		Example: `  harmonyd schema > harmonyd.schema.json
+  harmonyd schema --format typescript > protocol.ts`,
+		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			text, err := c.Schema()
+			if !slices.Contains(schema.Languages, format) {
+				return usage(fmt.Errorf("--format: got %q, want one of %q", format, schema.Languages))
+			}
+			text, err := c.Schema(format)
 			if err != nil {
 				return err
 			}
@@ -257,6 +264,8 @@ language and validators can be made from it.`,
 			return err
 		},
 	}
+	cmd.Flags().StringVar((*string)(&format), "format", string(format), "json-schema, typescript or lua")
+	return cmd
 }
 
 func versionCommand(c Commands) *cobra.Command {

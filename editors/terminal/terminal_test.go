@@ -349,8 +349,16 @@ func TestDoctor(t *testing.T) {
 
 func TestSchema(t *testing.T) {
 	text, err := []byte("{\n}\n"), error(nil)
-	c := Commands{Schema: func() ([]byte, error) { return text, err }}
+	var format schema.Language
+	c := Commands{Schema: func(f schema.Language) ([]byte, error) {
+		format = f
+		return text, err
+	}}
 	require.Equal(t, ran{out: "{\n}\n"}, run(t, c, "schema"))
+	require.Equal(t, schema.LanguageJSONSchema, format)
+	require.Equal(t, ran{out: "{\n}\n"}, run(t, c, "schema", "--format", "lua"))
+	require.Equal(t, schema.LanguageLua, format)
+	require.Equal(t, ExitUsage, run(t, c, "schema", "--format", "xml").code)
 	require.Equal(t, ExitUsage, run(t, c, "schema", "generate").code)
 	text, err = nil, errors.New("no sources")
 	r := run(t, c, "schema")
