@@ -1,6 +1,10 @@
 package engine
 
-import "harmonyd/engine/job"
+import (
+	"time"
+
+	"harmonyd/engine/job"
+)
 
 // Backend is a loaded model as the loop sees it. The MLX backend and the
 // scripted one of package enginetest implement it. It is confined to the
@@ -30,6 +34,9 @@ type Limits struct {
 	ContextLength int
 	Vocab         int
 	StopIDs       []int32
+	// Pieces is how many pieces the evaluation of a chunk of a prompt comes in, see
+	// Sequence.Proceed.
+	Pieces int
 }
 
 // Sequence is one text in the making: its cache of keys and values, and the
@@ -50,12 +57,19 @@ type Sequence interface {
 	// on the scores there, the sampling, the position and, where there are
 	// penalties, the tokens before it.
 	SetSampling(s job.Sampling, logprobs int, tokens []int32) error
-	// Prefill appends tokens and chooses none. It returns when the chunk
-	// before this one is done, so that the device always has work and the
-	// caller learns how long a chunk takes.
+	// Prefill appends tokens and chooses none. Where there are Limits.Pieces it
+	// only prepares them. Else it returns when the chunk before this one is done,
+	// so that the device always has work and the caller learns how long a chunk
+	// takes.
 	Prefill(tokens []int32) error
+	// Proceed works on what Prefill or Extend prepared, for about d but at least a
+	// piece, and returns how many are left. Until there is none, the sequence may be left alone for
+	// as long as there is more urgent work. Whatever else needs the whole does what
+	// is left; SetBack and Close leave it undone, and SetBack must then go back to
+	// before it.
+	Proceed(d time.Duration) (left int, err error)
 	// Extend appends 1 to k tokens and puts the choice that follows the last
-	// of them in flight. Nothing may be in flight.
+	// of them in flight, or prepares that, as Prefill. Nothing may be in flight.
 	Extend(tokens []int32) error
 	// Verify appends 1 to k tokens in one evaluation and reads the choice that
 	// follows each of them: choices[i] is what Extend would have chosen after

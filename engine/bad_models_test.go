@@ -146,7 +146,8 @@ func TestPackedWidthsOnTheCPU(t *testing.T) {
 	for _, bits := range []int{2, 3, 4, 5, 6, 8} {
 		root := t.TempDir()
 		require.NoError(t, enginetest.Checkpoint{Bits: bits, Group: 32}.Write(root))
-		packed, unpacked := loadFolder(t, e, root, 1), loadFolder(t, e, root, math.MaxInt64)
+		packed := loadOn(t, e, root, device{available: math.MaxInt64})
+		unpacked := loadOn(t, e, root, device{weights: Float32, available: math.MaxInt64})
 		require.NotEqual(t, len(packed.plan.slots), len(unpacked.plan.slots))
 		ids := []int32{3, 1, 4, 1, 5, 9}
 		got, want := packed.scores(t, ids, 1)[0], unpacked.scores(t, ids, 1)[0]

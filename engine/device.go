@@ -89,7 +89,7 @@ func (e *Engine) openMLX(ctx context.Context, folder string, info job.Model,
 	var b Backend
 	err = e.thread.do(control, func() error {
 		b = newMLXBackend(p, Limits{
-			ContextLength: info.ContextLength, Vocab: info.Vocab, StopIDs: info.StopIDs,
+			ContextLength: info.ContextLength, Vocab: info.Vocab, StopIDs: info.StopIDs, Pieces: p.pieces(),
 		})
 		if d.gpu {
 			// Only Metal acts on it. Caches stay out: wiring memory that grows has

@@ -34,7 +34,11 @@ type Generation struct {
 	phase  phase
 	seq    Sequence
 	tokens []int32 // the prompt, then what was generated; never reallocated
-	fed    int     // prompt tokens handed to the sequence, cached ones included
+	fed    int     // prompt tokens in the sequence's cache
+	// chunk is how many more are on their way there, and spent the time that they
+	// took so far.
+	chunk  int
+	spent  time.Duration
 	cached int
 	forked bool // seq is a fork of a kept one
 	limit  int  // tokens to generate at most

@@ -154,7 +154,7 @@ func loadOn(t *testing.T, e *Engine, folder string, d device) *loadedModel {
 	require.NoError(t, l.run(context.Background()))
 	m := &loadedModel{plan: p, thread: e.thread}
 	m.do(t, func(must) error {
-		m.mlxBackend = newMLXBackend(p, Limits{})
+		m.mlxBackend = newMLXBackend(p, Limits{Pieces: p.pieces()})
 		return nil
 	})
 	t.Cleanup(func() {

@@ -2,6 +2,9 @@ package engine
 
 import (
 	"fmt"
+	"math"
+	"slices"
+	"time"
 
 	"harmonyd/engine/kv"
 	"harmonyd/engine/mlx"
@@ -62,8 +65,12 @@ type mlxSequence struct {
 	reports [maxInFlight + 1]mlx.Var
 	report  []uint32
 
-	fence mlx.Var     // ready when the last chunk of a prefill is done
-	roots []mlx.Array // scratch of Prefill
+	fence mlx.Var // ready when the last chunk of a prefill is done
+	// roots are what the evaluation under way consists of, layer after layer. A piece
+	// of it ends at each of ends; done counts the pieces that there are already.
+	roots []mlx.Array
+	ends  []int
+	done  int
 }
 
 func (q *mlxSequence) Len() int { return q.cache.Len() }
@@ -71,12 +78,19 @@ func (q *mlxSequence) Len() int { return q.cache.Len() }
 func (q *mlxSequence) Bound(tokens int) { q.cache.Bound(tokens) }
 
 func (q *mlxSequence) Prefill(tokens []int32) error {
+	if err := q.complete(); err != nil {
+		return err
+	}
 	s := q.s
 	defer s.Reset()
 	in := s.FromInt32s(tokens, 1, len(tokens))
 	q.sampler.Feed(s, in, q.cache.Len())
 	q.b.model.Forward(s, in, q.cache)
-	q.roots = q.cache.AppendRoots(q.roots[:0])
+	q.prepare()
+	if q.b.limits.Pieces > 1 {
+		return s.Err()
+	}
+	q.done = len(q.ends) // at once
 	// One element of the last layer's keys, which is there when all are. It is
 	// converted so that it is a copy: a view would keep MLX from writing the next
 	// chunk in place.
@@ -96,13 +110,83 @@ func (q *mlxSequence) Prefill(tokens []int32) error {
 }
 
 func (q *mlxSequence) Extend(tokens []int32) error {
+	if err := q.complete(); err != nil {
+		return err
+	}
 	q.dropFlight()
 	defer q.s.Reset()
 	q.fence.Free()
-	return q.forward(q.s.FromInt32s(tokens, 1, len(tokens)))
+	last, err := q.forward(q.s.FromInt32s(tokens, 1, len(tokens)))
+	if err != nil {
+		return err
+	}
+	if q.b.limits.Pieces > 1 && len(tokens) > 1 {
+		q.prepare(last)
+		return nil
+	}
+	return q.s.AsyncEval(last)
+}
+
+// prepare makes an evaluation of what every layer's cache needs and, after them, more.
+func (q *mlxSequence) prepare(more ...mlx.Array) {
+	n := q.cache.Layers()
+	q.roots = slices.Grow(q.roots[:0], 2*n+len(more))
+	q.ends = slices.Grow(q.ends[:0], n+len(more))
+	q.done = 0
+	for i := range n {
+		q.roots = q.cache.AppendRoots(q.roots, i)
+		q.ends = append(q.ends, len(q.roots))
+	}
+	if len(more) > 0 {
+		q.roots = append(q.roots, more...)
+		q.ends = append(q.ends, len(q.roots))
+	}
+}
+
+func (q *mlxSequence) Proceed(d time.Duration) (left int, err error) {
+	for begin := time.Now(); q.done < len(q.ends); {
+		piece := q.roots[q.begin():q.ends[q.done]]
+		q.done++
+		if err := q.s.Eval(piece...); err != nil {
+			q.s.Reset()
+			return 0, err
+		}
+		if time.Since(begin) >= d {
+			break
+		}
+	}
+	return len(q.ends) - q.done, nil
+}
+
+// begin is where the next piece begins in roots.
+func (q *mlxSequence) begin() int {
+	if q.done == 0 {
+		return 0
+	}
+	return q.ends[q.done-1]
+}
+
+// complete does what is left of an evaluation.
+func (q *mlxSequence) complete() error {
+	_, err := q.Proceed(math.MaxInt64)
+	return err
+}
+
+// abandon leaves an evaluation as it is. What it would have added to the cache is
+// undefined, and the cache must be set back to where it began.
+func (q *mlxSequence) abandon() {
+	if q.done < len(q.ends) {
+		// Fails only where the arrays are not to be used any more.
+		_ = q.s.Skip(q.roots[q.begin():]...)
+		q.s.Reset()
+		q.done = len(q.ends)
+	}
 }
 
 func (q *mlxSequence) Verify(tokens, choices []int32) error {
+	if err := q.complete(); err != nil {
+		return err
+	}
 	q.dropFlight()
 	s := q.s
 	defer s.Reset()
@@ -122,12 +206,20 @@ func (q *mlxSequence) Verify(tokens, choices []int32) error {
 }
 
 func (q *mlxSequence) Dispatch() error {
+	if err := q.complete(); err != nil {
+		return err
+	}
 	defer q.s.Reset()
-	return q.forward(q.tokens[(q.chosen-1)%len(q.tokens)].Array())
+	last, err := q.forward(q.tokens[(q.chosen-1)%len(q.tokens)].Array())
+	if err != nil {
+		return err
+	}
+	return q.s.AsyncEval(last)
 }
 
-// forward feeds tokens [1, L] and puts the choice after the last in flight.
-func (q *mlxSequence) forward(tokens mlx.Array) error {
+// forward feeds tokens [1, L] and makes the choice after the last one of those in
+// flight. Evaluating last computes it.
+func (q *mlxSequence) forward(tokens mlx.Array) (last mlx.Array, err error) {
 	s := q.s
 	q.sampler.Feed(s, tokens, q.cache.Len())
 	h := q.b.model.Forward(s, tokens, q.cache)
@@ -135,22 +227,25 @@ func (q *mlxSequence) forward(tokens mlx.Array) error {
 		h = s.SliceAxis(h, 1, l-1, l)
 	}
 	next, report := q.sampler.Sample(s, q.b.model.Logits(s, h), q.cache.Len())
-	last := next
-	if report.Valid() {
-		last = report // which needs next
-	}
-	if err := s.AsyncEval(last); err != nil {
-		return err
+	if err := s.Err(); err != nil {
+		return last, err
 	}
 	q.tokens[q.chosen%len(q.tokens)].Set(next)
 	q.reports[q.chosen%len(q.tokens)].Set(report)
+	last = q.tokens[q.chosen%len(q.tokens)].Array()
+	if report.Valid() {
+		last = q.reports[q.chosen%len(q.tokens)].Array() // which needs next
+	}
 	q.chosen++
-	return nil
+	return last, nil
 }
 
 func (q *mlxSequence) Read() (int32, error) {
 	if q.read == q.chosen {
 		return 0, fmt.Errorf("read: nothing is in flight")
+	}
+	if err := q.complete(); err != nil {
+		return 0, err
 	}
 	s, i := q.s, q.read%len(q.tokens)
 	var id int32
@@ -170,6 +265,7 @@ func (q *mlxSequence) Read() (int32, error) {
 func (q *mlxSequence) Reach(n int) int { return q.cache.Reach(n) }
 
 func (q *mlxSequence) SetBack(n int) bool {
+	q.abandon()
 	q.dropFlight()
 	return q.cache.SetBack(n)
 }
@@ -194,6 +290,7 @@ func (q *mlxSequence) dropFlight() {
 }
 
 func (q *mlxSequence) Close() {
+	q.done = len(q.ends)
 	q.dropFlight()
 	q.fence.Free()
 	q.cache.Free()

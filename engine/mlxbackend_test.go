@@ -351,8 +351,10 @@ func requireTypes(t *testing.T, c enginetest.Checkpoint, want mlx.Dtype) {
 		h := m.model.Forward(s, s.FromInt32s([]int32{1, 2, 3}, 1, 3), cache)
 		require.Equal(t, want, h.Dtype(), "hidden states")
 		require.Equal(t, want, m.model.Logits(s, h).Dtype(), "scores")
-		for _, a := range cache.AppendRoots(nil) {
-			require.Equal(t, want, a.Dtype(), "cache")
+		for i := range cache.Layers() {
+			for _, a := range cache.AppendRoots(nil, i) {
+				require.Equal(t, want, a.Dtype(), "cache")
+			}
 		}
 		return s.Err()
 	})

@@ -36,6 +36,7 @@ type plan struct {
 	slots  []nn.Slot
 	// dtype is the type of every float weight and so of every activation.
 	dtype  mlx.Dtype
+	cpu    bool
 	bytes  int64 // of the weights on the device
 	needed int64 // with the cache and the scratch of a first request
 
@@ -130,7 +131,8 @@ func (p *plan) bind(c nn.Checkpoint) (err error) {
 	}
 	// A chunk has a handful of activations alive at a time; the scores exist for
 	// one position.
-	p.scratch = 4*firstChunk*int64(sizes.Widest)*width + 2*int64(sizes.Vocab)*4
+	p.cpu = c.CPU
+	p.scratch = 4*int64(mostTokens(p.pieces()))*int64(sizes.Widest)*width + 2*int64(sizes.Vocab)*4
 	if c.CPU {
 		p.scratch += int64(mlx.Threads()) * mlx.ThreadScratch
 	}
@@ -138,6 +140,16 @@ func (p *plan) bind(c nn.Checkpoint) (err error) {
 	p.perCopied = int64(sizes.CopiedPerToken) * width
 	p.needed = p.bytes + p.cost(int(tokens))
 	return nil
+}
+
+// pieces is how many pieces a chunk of a prompt comes in. On a CPU the layers are
+// evaluated one by one: a chunk large enough to make little of the weights' unpacking
+// takes seconds. A GPU would wait for each of them.
+func (p *plan) pieces() int {
+	if p.cpu {
+		return p.model.Sizes().Layers + 1
+	}
+	return 1
 }
 
 // cost is the memory of a sequence of so many tokens and of its steps, that of the

@@ -21,7 +21,7 @@ import (
 type scripted struct{ *enginetest.Backend }
 
 func (b scripted) Limits() Limits {
-	return Limits{ContextLength: b.Context, Vocab: b.Vocab, StopIDs: b.EOS}
+	return Limits{ContextLength: b.Context, Vocab: b.Vocab, StopIDs: b.EOS, Pieces: max(b.Pieces, 1)}
 }
 
 func (b scripted) NewSequence() (Sequence, error) {

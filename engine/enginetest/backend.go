@@ -3,6 +3,7 @@ package enginetest
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"harmonyd/engine/job"
 )
@@ -24,7 +25,9 @@ type Backend struct {
 	// Sequences and Closed count what was opened and closed, Turns the calls of
 	// EndTurn.
 	Sequences, Closed, Turns int
-	Released                 bool
+	// Pieces is how many pieces a chunk of a prompt comes in, 1 where it is 0.
+	Pieces   int
+	Released bool
 
 	tokens int // in all open sequences
 }
@@ -77,6 +80,8 @@ type Sequence struct {
 	chosen   int
 	read     int
 	closed   bool
+	left     int // pieces of the last Prefill or Extend
+	begun    int // where that one began
 }
 
 // Len is the number of tokens in the cache.
@@ -113,7 +118,22 @@ func (q *Sequence) Prefill(tokens []int32) error {
 	if err := q.b.before("Prefill"); err != nil {
 		return err
 	}
+	q.prepare()
 	return q.feed(tokens...)
+}
+
+func (q *Sequence) prepare() { q.left, q.begun = q.b.Pieces, q.Len() }
+
+// Proceed does one piece.
+func (q *Sequence) Proceed(time.Duration) (left int, err error) {
+	if q.left == 0 {
+		return 0, nil
+	}
+	if err := q.b.before("Proceed"); err != nil {
+		return 0, err
+	}
+	q.left--
+	return q.left, nil
 }
 
 // Extend appends tokens and chooses one.
@@ -125,6 +145,7 @@ func (q *Sequence) Extend(tokens []int32) error {
 		return err
 	}
 	q.chosen, q.read = 0, 0
+	q.prepare()
 	if err := q.feed(tokens...); err != nil {
 		return err
 	}
@@ -173,6 +194,7 @@ func (q *Sequence) Read() (int32, error) {
 		return 0, err
 	}
 	q.read++
+	q.left = 0
 	return q.flight[(q.read-1)%len(q.flight)], nil
 }
 
@@ -186,10 +208,14 @@ func (q *Sequence) Reach(n int) int {
 
 // SetBack forgets what is in flight and the last n tokens.
 func (q *Sequence) SetBack(n int) bool {
-	if keep := q.Len() - n; n < 0 || keep < 0 || q.Reach(keep) != keep {
+	keep := q.Len() - n
+	if n < 0 || keep < 0 || q.Reach(keep) != keep {
 		return false
 	}
-	q.chosen, q.read = 0, 0
+	if q.left > 0 && keep > q.begun {
+		panic("set back into what was not computed")
+	}
+	q.chosen, q.read, q.left = 0, 0, 0
 	q.sums = q.sums[:len(q.sums)-n]
 	q.b.tokens -= n
 	return true

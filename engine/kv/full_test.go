@@ -128,7 +128,7 @@ func TestFullSetsBackAndForks(t *testing.T) {
 			}
 		}
 		c.Free()
-		if c.Len() != 0 || c.Bytes() != 0 || len(c.AppendRoots(nil)) != 0 {
+		if c.Len() != 0 || c.Bytes() != 0 || len(c.AppendRoots(nil, 0)) != 0 {
 			return fmt.Errorf("not empty after Free")
 		}
 		return s.Err()

@@ -30,10 +30,12 @@ type Cache interface {
 	// Fork returns a cache of the first n tokens, at most Len, and reports whether
 	// it could. The two share memory until one of them grows, which then copies.
 	Fork(n int) (Cache, bool)
-	// AppendRoots appends to dst the arrays whose evaluation brings the cache up
-	// to date, the last layer's keys and values at the end. They are valid until
-	// the next Append.
-	AppendRoots(dst []mlx.Array) []mlx.Array
+	// Layers is the number of layers.
+	Layers() int
+	// AppendRoots appends to dst the arrays whose evaluation brings layer i up to
+	// date, the keys and values that are written to at the end. They are valid
+	// until the next Append.
+	AppendRoots(dst []mlx.Array, i int) []mlx.Array
 	// Bytes is the memory that the cache holds on the device.
 	Bytes() int64
 	// Free drops everything. The cache is empty afterwards and may be used again.
@@ -116,12 +118,9 @@ func (c layers) Fork(n int) (Cache, bool) {
 	return f, true
 }
 
-func (c layers) AppendRoots(dst []mlx.Array) []mlx.Array {
-	for _, l := range c {
-		dst = l.appendRoots(dst)
-	}
-	return dst
-}
+func (c layers) Layers() int { return len(c) }
+
+func (c layers) AppendRoots(dst []mlx.Array, i int) []mlx.Array { return c[i].appendRoots(dst) }
 
 func (c layers) Bytes() (n int64) {
 	for _, l := range c {

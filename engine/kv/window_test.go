@@ -203,7 +203,7 @@ func TestWindowGoesBackToWhereQuestionsDo(t *testing.T) {
 		}
 		f.Free()
 		c.Free()
-		if c.Len() != 0 || c.Bytes() != 0 || len(c.AppendRoots(nil)) != 0 || c.Reach(0) != 0 {
+		if c.Len() != 0 || c.Bytes() != 0 || len(c.AppendRoots(nil, 0)) != 0 || c.Reach(0) != 0 {
 			return fmt.Errorf("not empty after Free")
 		}
 		return s.Err()

@@ -11,6 +11,16 @@ func SetThreads(n int) {
 	C.hm_cpu_set_threads(C.int(min(max(n, 1), 256)))
 }
 
+// Skip makes the arrays ready without the work of the CPU's own operations: what
+// those would have computed is undefined, and what they would have written in place
+// stays as it was. It is the way out of a step that nobody wants any more, whose
+// arrays others build on.
+func (s *Scope) Skip(a ...Array) error {
+	C.hm_cpu_skip(true)
+	defer C.hm_cpu_skip(false)
+	return s.Eval(a...)
+}
+
 // ThreadScratch is the most bytes that a thread unpacks weights into.
 const ThreadScratch = C.HM_CPU_SCRATCH
 

@@ -44,6 +44,10 @@ void *hm_cpu_write_rows(const void *stream, const void *buffer, const void *rows
 
 bool hm_cpu_stream(const void *stream);
 
+// While it is on, these operations compute nothing when they are evaluated: their
+// results are ready and hold anything, and write_rows writes nothing.
+void hm_cpu_skip(bool on);
+
 // The most bytes that a thread unpacks weights into.
 enum { HM_CPU_SCRATCH = 4 << 20 };
 

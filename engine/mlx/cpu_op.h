@@ -16,6 +16,18 @@ namespace hm {
 
 namespace mx = mlx::core;
 
+// skipping is whether what is evaluated gets its memory and nothing to fill it, see
+// hm_cpu_skip. The engine thread's own.
+extern bool skipping;
+
+// enqueue puts work at the end of the stream. MLX's encoder would also count it among
+// the active tasks and, past a hundred, make the caller wait: a step would be
+// dispatched no sooner than it is nearly done, and the token before it read as late.
+template <class F>
+void enqueue(mx::Stream s, F &&work) {
+  if (!skipping) mx::scheduler::enqueue(s, std::forward<F>(work));
+}
+
 // dense is a itself where its elements lie in row order, else a copy that s makes
 // when its turn comes.
 mx::array dense(const mx::array &a, mx::Stream s);
@@ -30,13 +42,10 @@ class Op : public mx::UnaryPrimitive {
   }
 
  protected:
-  // later puts work at the end of the stream. MLX's encoder would also count it
-  // among the active tasks and, past a hundred, make the caller wait: a step would
-  // be dispatched no sooner than it is nearly done, and the token before it read
-  // as late.
+  // later puts the operation's work at the end of its stream.
   template <class F>
   void later(F &&work) {
-    mx::scheduler::enqueue(stream(), std::forward<F>(work));
+    enqueue(stream(), std::forward<F>(work));
   }
 
   mx::array dense(const mx::array &a) { return hm::dense(a, stream()); }

@@ -319,3 +319,21 @@ func BenchmarkLinear(b *testing.B) {
 		}
 	}
 }
+
+// TestSkip makes arrays ready without computing them: what is written in place is not
+// written, and what was there before stays.
+func TestSkip(t *testing.T) {
+	s := open(t)
+	var buffer Var
+	defer buffer.Free()
+	buffer.Set(s.Zeros(Float32, 1, 1, 4, 2))
+	first := s.WriteRows(&buffer, s.FromFloat32s([]float32{1, 2}, 1, 1, 1, 2), 0)
+	require.NoError(t, s.Eval(first))
+	s.WriteRows(&buffer, s.FromFloat32s([]float32{3, 4}, 1, 1, 1, 2), 1)
+	require.NoError(t, s.Skip(buffer.Array()))
+	third := s.WriteRows(&buffer, s.FromFloat32s([]float32{5, 6}, 1, 1, 1, 2), 2)
+	got := make([]float32, 6)
+	s.Float32s(third, got)
+	require.NoError(t, s.Err())
+	require.Equal(t, []float32{1, 2, 0, 0, 5, 6}, got)
+}

@@ -72,7 +72,7 @@ class WriteRows : public mx::Primitive {
     size_t spanned = size_t((batch * heads - 1) * capacity + end) * d;
     bool ordered = batch * heads == 1;
     out[1].copy_shared_buffer(buffer, buffer.strides(), {ordered, ordered, false}, spanned);
-    mx::scheduler::enqueue(stream(), [=, at = at_, s = rows.strides(), x = rows.data<float>(),
+    enqueue(stream(), [=, at = at_, s = rows.strides(), x = rows.data<float>(),
                                       y = out[0].data<float>()] {
       for (int i = 0; i < batch * heads; i++) {
         const float *from = x + i / heads * s[0] + i % heads * s[1];

@@ -242,7 +242,7 @@ func brain(x float64) float32 {
 
 func (m *gemma3Text) Sizes() Sizes {
 	c := &m.cfg
-	sizes := Sizes{Vocab: c.Vocab, Window: c.Window, CopiedPerToken: c.KVHeads * c.HeadDim,
+	sizes := Sizes{Vocab: c.Vocab, Layers: c.Layers, Window: c.Window, CopiedPerToken: c.KVHeads * c.HeadDim,
 		Widest: max(c.Hidden, c.Intermediate, c.Heads*c.HeadDim)}
 	for _, slides := range m.sliding {
 		if slides {

@@ -154,6 +154,7 @@ func (m *llama) Sizes() Sizes {
 	c := &m.cfg
 	sizes := Sizes{
 		Vocab:          c.Vocab,
+		Layers:         c.Layers,
 		CachePerToken:  2 * c.Layers * *c.KVHeads * *c.HeadDim,
 		CopiedPerToken: *c.KVHeads * *c.HeadDim,
 		Widest:         max(c.Hidden, c.Intermediate, c.Heads**c.HeadDim),

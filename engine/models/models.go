@@ -39,7 +39,7 @@ type Model interface {
 
 // Sizes are the numbers of an architecture that others need.
 type Sizes struct {
-	Vocab int
+	Vocab, Layers int
 	// Context is the most tokens that the model was made for, 0 where its
 	// configuration does not say.
 	Context int
