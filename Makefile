@@ -90,6 +90,14 @@ test-gemma: deps ## import Gemma 3 270M as Q4_K_M and compare tensors, token ids
 	@engine/deps.sh venv gemma
 	go test ./engine -count=1 -v -run Gemma270M -gemma -timeout 30m
 
+.PHONY: clients
+clients: client-vscode client-pygls client-nvim ## clients of others against the scripted server, what they say validated with ajv
+
+.PHONY: client-vscode client-pygls client-nvim
+# The first run fetches the clients: seconds each.
+client-vscode client-pygls client-nvim: client-%: scripted
+	@rpc/rpctest/clients/run.sh $*
+
 .PHONY: test-fuzz
 test-fuzz:
 	@$(MAKE) fuzz FUZZTIME=2s
