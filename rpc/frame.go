@@ -111,9 +111,7 @@ func (f *frames) detect() error {
 			f.mode.Store(int32(mode))
 			return nil
 		}
-		if _, err := f.r.Discard(blank); err != nil {
-			return err
-		}
+		_, _ = f.r.Discard(blank) // which has been seen
 	}
 }
 

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -162,6 +165,20 @@ func TestFrameByteOrderMark(t *testing.T) {
 	}
 }
 
+// TestFrameCharset: only the charset of a media type counts, however it is
+// written.
+func TestFrameCharset(t *testing.T) {
+	for header, want := range map[string]string{
+		"Content-Type: application/vscode-jsonrpc; charset=utf-8":       "body 2 \"{}\"\n",
+		"content-type:text/json;boundary=utf-16; Charset=\"UTF8\"; a=b": "body 2 \"{}\"\n",
+		"Content-Type: utf-16":                "body 2 \"{}\"\n",
+		"Content-Type: a; charset=\"UTF-16\"": "problem charset \"utf-16\": only utf-8 is read\n",
+	} {
+		input := "Content-Length: 2\r\n" + header + "\r\n\r\n{}"
+		require.Equal(t, want, readAll(t, strings.NewReader(input), schema.DefaultLimits()), header)
+	}
+}
+
 // endless reads as one byte again and again.
 type endless byte
 
@@ -201,6 +218,36 @@ func TestFrameReadError(t *testing.T) {
 type errReader struct{ err error }
 
 func (r errReader) Read([]byte) (int, error) { return 0, r.err }
+
+// TestEveryStatementOfFramingIsCovered lets the tests of bad input run in a child and
+// fails where a statement of frame.go, and so an error that it returns, was never
+// reached.
+//
+// Planted break: an error return that no input leads to.
+func TestEveryStatementOfFramingIsCovered(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the run without the race detector says the same")
+	}
+	profile := filepath.Join(t.TempDir(), "cover")
+	child := exec.Command("go", "test", "-short", "-count=1", "-coverprofile="+profile, "-run=^Test(Frame|BadInput|LongHeader)", ".")
+	out, err := child.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	text, err := os.ReadFile(profile)
+	require.NoError(t, err)
+	blocks := 0
+	var never []string
+	for line := range strings.Lines(string(text)) {
+		if place, ok := strings.CutPrefix(line, "harmonyd/rpc/frame.go:"); ok {
+			blocks++
+			if strings.HasSuffix(strings.TrimSpace(place), " 0") {
+				never = append(never, place)
+			}
+		}
+	}
+	require.Empty(t, never, "no test comes to these lines of frame.go")
+	t.Logf("%d blocks of statements, all covered", blocks)
+	require.Greater(t, blocks, 50)
+}
 
 // FuzzFrame reads any bytes: there is an end, what is read is in proportion to
 // what was sent, and no body is longer than the limit.
