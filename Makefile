@@ -14,6 +14,8 @@ MODEL   := SmolLM2-135M-Instruct.Q4_1
 
 FUZZTIME ?= 60s
 MUTANTS  ?= 10000000
+FRAMES   ?= 20000000
+SERVES   ?= 2000000
 BENCH    ?= .
 
 .PHONY: help
@@ -119,6 +121,19 @@ fuzz-long: deps ## read MUTANTS (ten million) broken files of each weights forma
 	@mkdir -p .bench
 	{ $(RECORDED); go test -count=1 ./engine/weights -run TestMutants -v -timeout 0 -mutants '$(MUTANTS)' | grep -E 'executions|FAIL|Error|seed'; } | tee .bench/mutants.txt
 	grep -q 'GGUF: .*no finding' .bench/mutants.txt && mv .bench/mutants.txt engine/weights/testdata/mutants.txt
+
+.PHONY: fuzz-wire-long
+# With FRAMES and SERVES executions: an hour and a half on 2 cores.
+fuzz-wire-long: ## fuzz framing with 20 million inputs and the dispatcher with 2 million, and record it
+	@mkdir -p .bench
+	{ $(RECORDED); for target in FuzzFrame:$(FRAMES) FuzzServe:$(SERVES); do \
+	  go test ./rpc -run '^$$' -fuzz "^$${target%:*}\$$" -fuzztime "$${target#*:}x" -fuzzminimizetime 1x -timeout 0 2>&1 | \
+	    tee /dev/stderr | awk -v target="$${target%:*}" ' \
+	      /^fuzz: elapsed/ { time = $$3; n = $$5; interesting = $$NF } /^PASS/ { finding = "no finding" } \
+	      END { printf "%s: %d executions in %s %d inputs kept, %s\n", target, n, time, interesting, finding ? finding : "a finding" }'; \
+	done; } >.bench/fuzz.txt
+	cat .bench/fuzz.txt
+	[[ $$(grep -c 'no finding' .bench/fuzz.txt) == 2 ]] && mv .bench/fuzz.txt rpc/testdata/fuzz.txt
 
 .PHONY: tokenizer-long
 tokenizer-long: deps ## the default model's tokenizer: 20 million round trips, texts of 4 MiB

@@ -55,6 +55,8 @@ var plants = []plant{
 		"./engine/weights", "TestEveryErrorReturnIsCovered", nil},
 	{"bounded memory", "engine/weights/ggufvalue.go", "list := make([]T, 0, min(n, 1<<12))", "list := make([]T, 0, maxGGUFElements)", "./engine/weights", "TestMutants|TestAllocation", nil},
 	{"the Rust crate", "engine/weights/safetensors.go", "case t.Offset > next:", "case t.Offset > next+1:", "./engine/weights", "TestDifferential", nil},
+	{"R1", "rpc/frame.go", "f.r.Peek(len(byteOrderMark))", "f.r.Peek(min(len(byteOrderMark), f.r.Buffered()))", "./rpc", "FuzzFrame", nil},
+	{"R2", "rpc/conn.go", "\t\tc.stream.out.add(item{body: appendError(nil, r.id, err), atOnce: true})\n", "", "./rpc", "FuzzServe", nil},
 	{"R3, bad headers", "rpc/frame.go", "\t\tif h.length >= 0 {\n\t\t\treturn badHeader(\"Content-Length stands twice\")\n\t\t}\n", "", "./rpc", "TestBadInput", nil},
 	{"R3, the connection lives", "rpc/frame.go", "\t\tf.resync = true\n", "", "./rpc", "TestBadInput", nil},
 	{"R3, error returns", "rpc/frame_test.go", "^Test(Frame|BadInput|LongHeader)", "^TestBadInput", "./rpc", "TestEveryStatementOfFraming", nil},

@@ -10,8 +10,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/stretchr/testify/require"
 
@@ -249,30 +251,77 @@ func TestEveryStatementOfFramingIsCovered(t *testing.T) {
 	require.Greater(t, blocks, 50)
 }
 
-// FuzzFrame reads any bytes: there is an end, what is read is in proportion to
-// what was sent, and no body is longer than the limit.
+// FuzzFrame reads sound messages, anything, and in the framing where that can be
+// told apart a last message. There is an end; the sound messages come through;
+// what is read does not depend on the pieces in which it comes; and no more memory
+// is held than a message may have and a buffer.
 func FuzzFrame(f *testing.F) {
-	for _, seed := range []string{
-		"Content-Length: 2\r\n\r\n{}", "content-length:2\n\n{}\nContent-Length: 3\r\n\r\n[1]", "{}\n{}\n", "[1]\r\n",
-		"Content-Length: 99\r\n\r\n{}", "x\r\n\r\n{}Content-Length: 2\r\n\r\n{}", "Content-Type: a;charset=\"utf-8\"\r\nContent-Length: 0\r\n\r\n",
-	} {
-		f.Add([]byte(seed))
+	words, messages := JSONWords(f)
+	d := NewDictionary(append(words, "Content-Length: ", "content-length:", "Content-Type: a; charset=", "utf-8", "utf-16", "X: y", "\r\n", "\r\n\r\n", "\n\n"))
+	for _, m := range messages {
+		f.Add(1, false, d.Contract(m+"\r\n"+m))
+		f.Add(1, true, d.Contract(fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(m), m)))
 	}
-	limits := schema.Limits{MaxMessageBytes: 64, MaxHeaderLineBytes: 40, MaxHeaderBytes: 80, MaxDepth: 5, MaxIDBytes: 10}
-	f.Fuzz(func(t *testing.T, input []byte) {
-		frames := newFrames(bytes.NewReader(input), limits)
-		for calls := 0; ; calls++ {
-			body, problem, err := frames.next()
-			if err != nil {
-				return
+	for _, seed := range []string{
+		"content-length:2\n\n{}\nContent-Length: 3\r\n\r\n[1]", "Content-Length: 99\r\n\r\n{}", "x\r\n\r\n{}Content-Length: 2\r\n\r\n{}",
+		"Content-Type: a;charset=\"utf-8\"\r\nContent-Length: 0\r\n\r\n", "Content-Length: 5000\r\n\r\n", "\xef\xbb\xbf{}\n{}\n",
+		strings.Repeat("X: y\r\n", 100) + "\r\n", "X: " + strings.Repeat("y", 300) + "\r\n\r\n", strings.Repeat("y", 5000) + "\n",
+	} {
+		f.Add(0, true, d.Contract(seed))
+		f.Add(0, false, d.Contract(seed))
+	}
+	limits := schema.Limits{MaxMessageBytes: 4096, MaxHeaderLineBytes: 200, MaxHeaderBytes: 400, MaxDepth: 128, MaxIDBytes: 128}
+	f.Fuzz(func(t *testing.T, sound int, headers bool, script []byte) {
+		var input []byte
+		var want []string
+		for i := range min(max(sound, 0), 3) {
+			body := fmt.Sprintf(`{"sound":%d}`, i)
+			want = append(want, body)
+			if headers {
+				body = fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(body), body)
+			} else {
+				body += "\n"
 			}
-			require.LessOrEqual(t, calls, len(input))
-			require.LessOrEqual(t, int64(len(body)), limits.MaxMessageBytes)
-			require.False(t, problem != nil && body != nil)
-			if problem == nil {
-				m, problem := parse(body, limits)
-				require.False(t, problem == nil && !m.response && firstByte(body) != '{')
-			}
+			input = append(input, body...)
+		}
+		input = append(input, d.Expand(script)...)
+		if !headers {
+			input = append(input, "\n{\"last\":1}"...)
+		}
+		bodies, problems := readEach(t, bytes.NewReader(input), limits, len(input))
+		require.True(t, len(bodies) >= len(want) && slices.Equal(want, bodies[:len(want)]), "%q: %q", input, bodies)
+		inPieces, problemsInPieces := readEach(t, iotest.OneByteReader(bytes.NewReader(input)), limits, len(input))
+		require.True(t, slices.Equal(bodies, inPieces), "%q: %q and %q", input, bodies, inPieces)
+		require.True(t, slices.Equal(problems, problemsInPieces), "%q: %q and %q", input, problems, problemsInPieces)
+		if len(want) > 0 && !headers {
+			require.True(t, bodies[len(bodies)-1] == `{"last":1}`, "%q: %q", input, bodies)
 		}
 	})
+}
+
+// readEach reads and parses an input of a size to its end, and holds what it must
+// hold. Problems are given by their text.
+func readEach(t *testing.T, r io.Reader, limits schema.Limits, size int) (bodies, problems []string) {
+	frames := newFrames(r, limits)
+	for calls := 0; ; calls++ {
+		body, problem, err := frames.next()
+		switch {
+		case err != nil:
+			return bodies, problems
+		case calls > size:
+			t.Fatal("no end")
+		case (problem == nil) == (body == nil):
+			t.Fatalf("body %q, problem %v", body, problem)
+		case int64(len(body)) > limits.MaxMessageBytes || int64(cap(body)) > limits.MaxMessageBytes+64<<10:
+			t.Fatalf("%d bytes in %d", len(body), cap(body))
+		case problem != nil:
+			problems = append(problems, problem.Message)
+			continue
+		}
+		bodies = append(bodies, string(body))
+		m, problem := parse(body, limits)
+		if problem == nil && !m.response && firstByte(body) != '{' || problem != nil && m.params != nil {
+			t.Fatalf("%q is %+v, %v", body, m, problem)
+		}
+	}
 }

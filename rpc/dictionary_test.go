@@ -1,0 +1,241 @@
+package rpc
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"harmonyd/schema"
+)
+
+// Dictionary is what lets a fuzzer that changes bytes change the structure of
+// messages: two bytes of its input, the first from 128 up, stand for a word. The
+// words are made of the rows of methods.go and of the published schema, so a new
+// method is fuzzed without a line for it.
+type Dictionary struct {
+	words  []string
+	places map[string]int
+	long   int // the longest word, in bytes
+}
+
+// NewDictionary makes a dictionary of words, and of every byte.
+func NewDictionary(words []string) *Dictionary {
+	d := &Dictionary{places: map[string]int{}}
+	for b := range 256 {
+		d.add(string([]byte{byte(b)}))
+	}
+	for _, w := range words {
+		d.add(w)
+	}
+	return d
+}
+
+func (d *Dictionary) add(word string) {
+	if _, known := d.places[word]; known || word == "" {
+		return
+	}
+	d.places[word] = len(d.words)
+	d.words = append(d.words, word)
+	d.long = max(d.long, len(word))
+}
+
+// Expand replaces what stands for words by the words. It takes any input.
+func (d *Dictionary) Expand(input []byte) []byte {
+	var out []byte
+	for i := 0; i < len(input); i++ {
+		if input[i] < 128 || i+1 == len(input) {
+			out = append(out, input[i])
+			continue
+		}
+		out = append(out, d.words[(int(input[i]&127)<<8|int(input[i+1]))%len(d.words)]...)
+		i++
+	}
+	return out
+}
+
+// Contract is the other way: the longest words of a text become what stands for
+// them.
+func (d *Dictionary) Contract(text string) []byte {
+	var out []byte
+	for len(text) > 0 {
+		n := min(d.long, len(text))
+		for ; n > 1; n-- {
+			if _, known := d.places[text[:n]]; known {
+				break
+			}
+		}
+		if n == 1 && text[0] < 128 {
+			out = append(out, text[0])
+		} else {
+			place := d.places[text[:n]]
+			out = append(out, 128|byte(place>>8), byte(place))
+		}
+		text = text[n:]
+	}
+	return out
+}
+
+// hostile are values that something is wrong or remarkable about.
+var hostile = []string{
+	"null", "-0", "1e999", "-1", "0.5", "9007199254740993", "18446744073709551616", `"\ud800"`, `"\u0000"`, `"é"`, "\xff", "\xef\xbb\xbf",
+	`"` + strings.Repeat("a", 129) + `"`, strings.Repeat("[", 200), strings.Repeat("]", 200), strings.Repeat(`{"a":`, 130),
+	`"id":1,`, `"a":1,"a":2`, "[{}]", "{", "}", "[", "]", ",", ":", `"`, " ", "\t",
+}
+
+// JSONWords are the words of messages: whole ones of every method, which it
+// returns by themselves too, methods, params, members, values and trouble.
+func JSONWords(t testing.TB) (words, messages []string) {
+	document, err := Publish(schema.LanguageJSONSchema)
+	require.NoError(t, err)
+	var published sampler
+	require.NoError(t, json.Unmarshal(document, &published))
+	var parts []string
+	for i, m := range published.Methods {
+		id := fmt.Sprintf(`"id":%d,`, i+2)
+		if m.Kind == schema.MethodNotification {
+			id = ""
+		}
+		parts = append(parts, fmt.Sprintf("%q", m.Method))
+		for _, full := range []bool{false, true} {
+			params := published.text(m.Params, full)
+			parts = append(parts, params)
+			messages = append(messages, fmt.Sprintf(`{"jsonrpc":"2.0",%s"method":%q,"params":%s}`, id, m.Method, params))
+			if m.Result != nil && m.Side == schema.SideClient {
+				messages = append(messages, fmt.Sprintf(`{"jsonrpc":"2.0",%s"result":%s}`, id, published.text(m.Result, full)))
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(published.Defs)) {
+		members, _ := published.Defs[name]["properties"].(map[string]any)
+		for _, member := range slices.Sorted(maps.Keys(members)) {
+			parts = append(parts, fmt.Sprintf("%q:", member))
+			s := members[member].(map[string]any)
+			for _, of := range []string{"enum", "examples"} {
+				values, _ := s[of].([]any)
+				for _, v := range values {
+					parts = append(parts, fmt.Sprintf("%q", v))
+				}
+			}
+		}
+	}
+	envelope := []string{`{"jsonrpc":"2.0",`, `"jsonrpc":"2.0",`, `"method":`, `,"params":`, `"result":{}`, `"error":{"code":1,"message":"a"}`}
+	return slices.Concat(messages, parts, envelope, hostile), messages
+}
+
+// sampler is the published schema, to make values of its types.
+type sampler struct {
+	Methods []struct {
+		Method         string
+		Kind           schema.MethodKind
+		Side           schema.Side
+		Params, Result map[string]any
+	} `json:"x-methods"`
+	Defs map[string]map[string]any `json:"$defs"`
+}
+
+// text is a value of a type, with as few or as many members as it may have.
+func (p *sampler) text(s map[string]any, full bool) string {
+	text, err := json.Marshal(p.value(s, full, 0))
+	if err != nil {
+		panic(err) // made of decoded JSON
+	}
+	return string(text)
+}
+
+func (p *sampler) value(s map[string]any, full bool, depth int) any {
+	if ref, ok := s["$ref"].(string); ok {
+		return p.value(p.Defs[strings.TrimPrefix(ref, "#/$defs/")], full, depth)
+	}
+	if all, ok := s["anyOf"].([]any); ok {
+		i := 0
+		if full {
+			i = len(all) - 1
+		}
+		return p.value(all[i].(map[string]any), full, depth)
+	}
+	for _, of := range []string{"enum", "examples"} {
+		if values, ok := s[of].([]any); ok {
+			return values[0]
+		}
+	}
+	if c, ok := s["const"]; ok {
+		return c
+	}
+	switch s["type"] {
+	case "string":
+		return "a"
+	case "integer", "number":
+		if least, ok := s["minimum"].(float64); ok {
+			return max(least, 0)
+		}
+		return 1
+	case "boolean":
+		return true
+	case "null":
+		return nil
+	case "array":
+		if _, some := s["minItems"]; !full && !some {
+			return []any{}
+		}
+		return []any{p.value(s["items"].(map[string]any), full, depth+1)}
+	}
+	return p.object(s, full, depth)
+}
+
+// object has the members that it must have, or all, and of those of which it has
+// exactly one the first.
+func (p *sampler) object(s map[string]any, full bool, depth int) map[string]any {
+	object := map[string]any{}
+	members, _ := s["properties"].(map[string]any)
+	must, _ := s["required"].([]any)
+	if full && depth < 6 {
+		must = nil
+		for member := range members {
+			must = append(must, member)
+		}
+	}
+	if alternatives, _ := s["oneOf"].([]any); alternatives != nil {
+		var chosen [][]any
+		for _, a := range alternatives {
+			chosen = append(chosen, a.(map[string]any)["required"].([]any))
+		}
+		must = slices.DeleteFunc(must, func(m any) bool { return slices.Contains(slices.Concat(chosen...), m) })
+		must = append(must, chosen[0]...)
+	}
+	for _, m := range must {
+		object[m.(string)] = p.value(members[m.(string)].(map[string]any), full, depth+1)
+	}
+	return object
+}
+
+// TestDictionary: what is contracted expands to itself, and the words made of the
+// schema are messages that the server takes.
+func TestDictionary(t *testing.T) {
+	words, messages := JSONWords(t)
+	d := NewDictionary(words)
+	require.Less(t, len(d.words), 128<<8)
+	for _, m := range append(messages, "é\xff Content-Length: 7\r\n\r\n", strings.Join(hostile, "")) {
+		require.Equal(t, m, string(d.Expand(d.Contract(m))))
+	}
+	taken := map[string]int{}
+	for _, text := range messages {
+		m, problem := parse([]byte(text), schema.DefaultLimits())
+		require.Nil(t, problem, text)
+		row := byName[m.method]
+		if row == nil {
+			continue // the server's own
+		}
+		p := reflect.New(row.params).Interface()
+		require.NoError(t, schema.Decode(m.params, p), text)
+		taken[m.method]++
+	}
+	for name := range byName {
+		require.Equal(t, 2, taken[name], name)
+	}
+}
