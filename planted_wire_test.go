@@ -1,0 +1,14 @@
+package main
+
+// The breaks that tests of the wire must find.
+func init() {
+	plants = append(plants, []plant{
+		{"R1", "rpc/frame.go", "f.r.Peek(len(byteOrderMark))", "f.r.Peek(min(len(byteOrderMark), f.r.Buffered()))", "./rpc", "FuzzFrame", nil},
+		{"R2", "rpc/conn.go", "\t\tc.stream.out.add(item{body: appendError(nil, r.id, err), atOnce: true})\n", "", "./rpc", "FuzzServe", nil},
+		{"R3, bad headers", "rpc/frame.go", "\t\tif h.length >= 0 {\n\t\t\treturn badHeader(\"Content-Length stands twice\")\n\t\t}\n", "", "./rpc", "TestBadInput", nil},
+		{"R3, the connection lives", "rpc/frame.go", "\t\tf.resync = true\n", "", "./rpc", "TestBadInput", nil},
+		{"R3, error returns", "rpc/frame_test.go", "^Test(Frame|BadInput|LongHeader)", "^TestBadInput", "./rpc", "TestEveryStatementOfFraming", nil},
+		{"R13, transcripts", "rpc/methods.go", "\tbegin(\"generate\",", "\tbegin(\"untried\", \"Is in no transcript.\", call, (*conn).generate),\n\tbegin(\"generate\",", "./rpc", "TestTranscriptsShowEverything", nil},
+		{"R13, editors' types", "schema/errors.go", "{KindCancelled, -32800, false,", "{KindCancelled, -32800, true,", "./rpc", "TestSchemaIsFresh", nil},
+	}...)
+}
