@@ -172,8 +172,8 @@ bench-go: build ## the Go benchmarks, ten times each; BENCH is a pattern
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -count 10 ./...
 
 .PHONY: bench-wire
-bench-wire: ## the benchmarks of the protocol
-	go test -run '^$$' -bench '$(BENCH)' -benchmem -count 10 ./rpc/...
+bench-wire: model scripted ## times of the protocol beside their goals, on a quiet machine
+	@go run ./rpc/rpctest/figures
 
 .PHONY: bench-start
 bench-start: build ## from the spawn of the server to the first text of an answer
