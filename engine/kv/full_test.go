@@ -56,6 +56,42 @@ func TestCapacitiesAreWholeBlocks(t *testing.T) {
 	require.Less(t, copied, 6*10_000)
 }
 
+// TestGrowthTakesOneLayerAtATime grows a cache within one step and asks what that
+// took at most: what was added, and twice what one layer has.
+func TestGrowthTakesOneLayerAtATime(t *testing.T) {
+	onThread(t, func(s *mlx.Scope) error {
+		const layers = 16
+		c := NewFull(layers)
+		defer c.Free()
+		append := func(first, n int) error {
+			defer s.Reset()
+			for i := range layers {
+				c.Layer(i).Append(s, values(s, first, n), values(s, first, n))
+			}
+			var roots []mlx.Array
+			for i := range layers {
+				roots = c.AppendRoots(roots, i)
+			}
+			return s.Eval(roots...)
+		}
+		if err := append(0, Capacity(3000)); err != nil {
+			return err
+		}
+		before := c.Bytes()
+		mlx.ResetPeak()
+		others := mlx.ActiveMemory() - before
+		if err := append(Capacity(3000), 1); err != nil {
+			return err
+		}
+		grown := c.Bytes() - before
+		took := mlx.PeakMemory() - others - before
+		if grown <= 0 || took < grown || took > grown+2*before/layers {
+			return fmt.Errorf("%d layers of %d bytes in all grew by %d and took %d", layers, before, grown, took)
+		}
+		return nil
+	})
+}
+
 // values are [1, 2, n, 2] with the token's number in each element.
 func values(s *mlx.Scope, first, n int) mlx.Array {
 	data := make([]float32, 0, 4*n)
