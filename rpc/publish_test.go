@@ -378,6 +378,31 @@ func (w *witness) id(m message) string {
 	return fmt.Sprintf("%T %v", id, id)
 }
 
+// messagesIn are the messages, a line each, in a section of quoted bytes.
+func messagesIn(section string) string {
+	var all, found strings.Builder
+	for line := range strings.Lines(section) {
+		text, err := strconv.Unquote(strings.TrimSpace(line))
+		if err != nil {
+			return ""
+		}
+		all.WriteString(text)
+	}
+	for rest := all.String(); ; {
+		begin := strings.Index(rest, `{"jsonrpc"`)
+		if begin < 0 {
+			return found.String()
+		}
+		in := json.NewDecoder(strings.NewReader(rest[begin:]))
+		var m json.RawMessage
+		if in.Decode(&m) != nil {
+			m = json.RawMessage("{")
+		}
+		found.Write(append(m, '\n'))
+		rest = rest[begin+len(m):]
+	}
+}
+
 // TestTranscriptsKeepToTheSchema: what the server says is valid, and what the
 // client says is valid where it is taken and invalid where its params are
 // refused.
@@ -393,12 +418,16 @@ func TestTranscriptsKeepToTheSchema(t *testing.T) {
 			archive, err := txtar.ParseFile(file)
 			require.NoError(t, err)
 			w := witness{t, p, counts, map[string][]message{}}
-			take := map[string]func(message){"client": w.says, "server": w.hears, "sorted": w.hears}
+			take := map[string]func(message){"client": w.says, "bytes": w.says, "server": w.hears, "sorted": w.hears}
 			for _, f := range archive.Files {
-				for text := range strings.Lines(string(f.Data)) {
+				text := string(f.Data)
+				if f.Name == "bytes" {
+					text = messagesIn(text)
+				}
+				for line := range strings.Lines(text) {
 					var m message
-					if take[f.Name] == nil || json.Unmarshal([]byte(text), &m) != nil {
-						continue // bytes, a wait, or no JSON at all
+					if take[f.Name] == nil || json.Unmarshal([]byte(line), &m) != nil {
+						continue // a wait, or no JSON at all
 					}
 					take[f.Name](m)
 				}

@@ -30,7 +30,7 @@ func settle() {
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, len(files), 25)
+	require.GreaterOrEqual(t, len(files), 60)
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			want, err := os.ReadFile(file)
