@@ -12,11 +12,11 @@ import (
 )
 
 // wireAgent lets rpc serve an agent: the two packages do not know each other,
-// and each declares the sink it needs.
+// and each declares the sink and the host it needs.
 type wireAgent struct{ *agent.Agent }
 
-func (w wireAgent) Generate(ctx context.Context, p schema.GenerateParams, s rpc.Sink) (schema.GenerateResult, error) {
-	return w.Agent.Generate(ctx, p, s)
+func (w wireAgent) Generate(ctx context.Context, p schema.GenerateParams, s rpc.Sink, h rpc.Host) (schema.GenerateResult, error) {
+	return w.Agent.Generate(ctx, p, s, h)
 }
 
 // openLogSink opens where the server's log goes. The file stays open for the

@@ -1,7 +1,8 @@
 // Package agent runs turns: it renders a conversation, has an engine generate,
-// watches the text for its end and says what happens while it does. It must
-// never know what an engine is made of or who listens: both come in as
-// interfaces, and it has no state but what New was given.
+// watches the text for its end and for calls of tools, has those carried out, and
+// says what happens while it does. It must never know what an engine is made of,
+// who listens or who runs a tool: they come in as interfaces. Its state is the
+// sessions.
 //
 // Start with Agent.Generate, then turn, which is one generation.
 package agent
@@ -24,8 +25,18 @@ import (
 type Toolbox interface {
 	// Register adds tools, all or none. An error is a *schema.Error.
 	Register(p schema.ToolRegisterParams) (schema.ToolRegisterResult, error)
-	// List returns the tools in the order of their registration.
-	List() schema.ToolsListResult
+	// Unregister takes tools away that were registered for a session, or for all
+	// where that is empty. The error is a *schema.Error.
+	Unregister(session string, names []string) error
+	// List returns the tools that a session sees, or those for all, in the order of
+	// their registration.
+	List(session string) schema.ToolsListResult
+	// Resolve returns the tools of one generation; a nil refs means all that its
+	// session sees. An error is a *schema.Error.
+	Resolve(session string, refs *[]schema.ToolRef) ([]schema.Tool, error)
+	// Fork registers a session's tools for another one; Forget takes them away.
+	Fork(from, to string) error
+	Forget(session string)
 }
 
 // Sink takes what a generation says while it runs, in order, from one
@@ -39,6 +50,8 @@ type Sink interface {
 	Logprobs(tokens []schema.TokenLogprobs)
 	// Status reports a change of state.
 	Status(s schema.GenerateStatus)
+	// ToolCall reports a call of a tool, or that one got further.
+	ToolCall(u schema.GenerateToolCall)
 }
 
 // Options are the settings of an Agent. The zero value is usable.
@@ -59,7 +72,10 @@ type Agent struct {
 	mu sync.Mutex
 	// opened holds what was opened, by the names that were asked for and the
 	// models' ids.
-	opened map[string]*opened
+	opened   map[string]*opened
+	sessions map[string]*session
+	named    int // sessions so far
+	allowed  map[allowance]bool
 }
 
 // opened is a model with its renderer.
@@ -71,7 +87,10 @@ type opened struct {
 // New returns an Agent over an engine and a toolbox, both of which stay the
 // caller's to close.
 func New(engine Engine, tools Toolbox, o Options) *Agent {
-	a := &Agent{engine: engine, tools: tools, log: o.Log, opened: make(map[string]*opened)}
+	a := &Agent{
+		engine: engine, tools: tools, log: o.Log,
+		opened: make(map[string]*opened), sessions: make(map[string]*session), allowed: make(map[allowance]bool),
+	}
 	if a.log == nil {
 		a.log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
@@ -97,7 +116,7 @@ func (a *Agent) Models(ctx context.Context) (schema.ModelsListResult, error) {
 			Problem:         m.Problem,
 			SizeBytes:       m.SizeBytes,
 			Default:         m.Default,
-			Capabilities:    schema.ModelCapabilities{Chat: m.Chat},
+			Capabilities:    schema.ModelCapabilities{Chat: m.Chat, Tools: m.Chat},
 		}
 	}
 	return r, nil
@@ -160,8 +179,8 @@ func (a *Agent) CountTokens(ctx context.Context, p schema.TokensCountParams) (sc
 	if err := exactlyOne("text", p.Text, p.Messages); err != nil {
 		return schema.TokensCountResult{}, err
 	}
-	if len(p.Tools) > 0 {
-		return schema.TokensCountResult{}, schema.Unsupported("tools", "/tools: prompts with tools are not supported yet")
+	if p.Text != nil && len(p.Tools) > 0 {
+		return schema.TokensCountResult{}, schema.InvalidParam("/tools", "a text has no tools; give messages")
 	}
 	m, err := a.open(ctx, p.Model)
 	if err != nil {
@@ -171,7 +190,7 @@ func (a *Agent) CountTokens(ctx context.Context, p schema.TokensCountParams) (sc
 	if p.Text != nil {
 		ids, err = m.Tokenizer.Encode(*p.Text, false)
 	} else {
-		ids, err = m.renderer.Render(p.Messages)
+		ids, err = m.render(p.Messages, p.Tools)
 	}
 	if err != nil {
 		return schema.TokensCountResult{}, wireError(ctx, err)
@@ -181,12 +200,43 @@ func (a *Agent) CountTokens(ctx context.Context, p schema.TokensCountParams) (sc
 
 // RegisterTools adds tools to the toolbox.
 func (a *Agent) RegisterTools(_ context.Context, p schema.ToolRegisterParams) (schema.ToolRegisterResult, error) {
-	return a.tools.Register(p)
+	if err := a.checkSession(p.SessionID); err != nil {
+		return schema.ToolRegisterResult{}, err
+	}
+	r, err := a.tools.Register(p)
+	if gone := a.checkSession(p.SessionID); gone != nil { // closed meanwhile
+		a.tools.Forget(p.SessionID)
+		return schema.ToolRegisterResult{}, gone
+	}
+	return r, err
+}
+
+// UnregisterTools takes tools out of the toolbox and lists what is left.
+func (a *Agent) UnregisterTools(_ context.Context, p schema.ToolsUnregisterParams) (schema.ToolsListResult, error) {
+	if err := a.checkSession(p.SessionID); err != nil {
+		return schema.ToolsListResult{}, err
+	}
+	if err := a.tools.Unregister(p.SessionID, p.Names); err != nil {
+		return schema.ToolsListResult{}, err
+	}
+	return a.tools.List(p.SessionID), nil
 }
 
 // ListTools lists the toolbox.
-func (a *Agent) ListTools(context.Context) (schema.ToolsListResult, error) {
-	return a.tools.List(), nil
+func (a *Agent) ListTools(_ context.Context, p schema.ToolsListParams) (schema.ToolsListResult, error) {
+	if err := a.checkSession(p.SessionID); err != nil {
+		return schema.ToolsListResult{}, err
+	}
+	return a.tools.List(p.SessionID), nil
+}
+
+// render returns the ids of a conversation with tools.
+func (o *opened) render(messages []schema.Message, tools []schema.ToolSpec) ([]int32, error) {
+	messages, err := prompt.WithTools(messages, tools)
+	if err != nil {
+		return nil, err
+	}
+	return o.renderer.Render(messages)
 }
 
 // open opens a model and gives it the renderer that it had before, if that is

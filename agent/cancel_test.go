@@ -22,7 +22,7 @@ func cancelled(t *testing.T, a *Agent, p schema.GenerateParams, r *recorder, whe
 	defer cancel()
 	var at time.Time
 	when(func() { at = time.Now(); cancel() })
-	res, err := a.Generate(ctx, p, r)
+	res, err := a.Generate(ctx, p, r, nil)
 	took := time.Since(at)
 	require.NoError(t, err)
 	require.Equal(t, schema.StopCancelled, res.StopReason)
@@ -80,7 +80,7 @@ func TestCancelBehindAnother(t *testing.T) {
 		a := newAgent(t, model(`"tokensPerSecond": 10`, "0123456789"))
 		first := make(chan string)
 		go func() {
-			res, err := a.Generate(t.Context(), raw("x"), &recorder{})
+			res, err := a.Generate(t.Context(), raw("x"), &recorder{}, nil)
 			if err != nil {
 				panic(err)
 			}
@@ -114,7 +114,7 @@ func TestCancelAtEveryToken(t *testing.T) {
 				cancel()
 			}
 		}
-		res, err := a.Generate(ctx, raw("x"), &r)
+		res, err := a.Generate(ctx, raw("x"), &r, nil)
 		cancel()
 		require.NoError(t, err)
 		require.Equal(t, schema.StopCancelled, res.StopReason)
@@ -158,7 +158,7 @@ func TestCancelWhileTheSinkBlocks(t *testing.T) {
 		time.AfterFunc(30*time.Minute, func() {
 			// The generation waits for its consumer, so another one runs at once.
 			start := time.Now()
-			_, err := a.Generate(t.Context(), schema.GenerateParams{Prompt: ptr("y"), MaxTokens: 2}, &recorder{})
+			_, err := a.Generate(t.Context(), schema.GenerateParams{Prompt: ptr("y"), MaxTokens: 2}, &recorder{}, nil)
 			require.NoError(t, err)
 			require.Less(t, time.Since(start), time.Second)
 		})
@@ -212,7 +212,7 @@ func TestNothingRunsOnAfterTheResult(t *testing.T) {
 		a := New(lingering{newScripted(t, model("", "text")), loads}, noTools{}, Options{})
 		generate(t, a, raw("x"))
 		require.Zero(t, loads.Load())
-		_, err := a.Generate(t.Context(), chat("<|im_end|>"), &recorder{})
+		_, err := a.Generate(t.Context(), chat("<|im_end|>"), &recorder{}, nil)
 		require.NoError(t, err)
 		require.Zero(t, loads.Load())
 	})
@@ -261,7 +261,7 @@ func TestRogueEngines(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.engine.scripted = newScripted(t, "")
-			res, err := New(c.engine, noTools{}, Options{}).Generate(t.Context(), raw("x"), &recorder{})
+			res, err := New(c.engine, noTools{}, Options{}).Generate(t.Context(), raw("x"), &recorder{}, nil)
 			require.Equal(t, c.want, err)
 			require.Equal(t, c.reason, res.StopReason)
 		})

@@ -172,7 +172,7 @@ func TestTextArrivesWithItsToken(t *testing.T) {
 		r.text = func(context.Context) { at = append(at, time.Since(start)) }
 		p := raw("x")
 		p.Stop = []string{"cd!"}
-		_, err := a.Generate(t.Context(), p, &r)
+		_, err := a.Generate(t.Context(), p, &r, nil)
 		require.NoError(t, err)
 		require.Equal(t, []string{"a", "b", "cde", "f", "g", "h"}, r.pieces)
 		const tenth = 100 * time.Millisecond
@@ -208,11 +208,13 @@ func TestRefusals(t *testing.T) {
 		{"stop not UTF-8", func(p *schema.GenerateParams) { p.Stop = []string{"\xa9"} }, "/stop/0", "is not UTF-8"},
 		{"priority", func(p *schema.GenerateParams) { p.Priority = "urgent" }, "/priority", `got "urgent"`},
 		{"contextOverflow", func(p *schema.GenerateParams) { p.ContextOverflow = "pray" }, "/contextOverflow", `got "pray"`},
+		{"tools of a prompt", func(p *schema.GenerateParams) { p.Tools = &[]schema.ToolRef{{Name: "grep"}} }, "/tools", "a prompt has no tools"},
+		{"session of a prompt", func(p *schema.GenerateParams) { p.SessionID = "s1" }, "", "a session takes messages"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := raw("x")
 			c.change(&p)
-			_, err := a.Generate(t.Context(), p, &recorder{})
+			_, err := a.Generate(t.Context(), p, &recorder{}, nil)
 			var wire *schema.Error
 			require.ErrorAs(t, err, &wire)
 			require.Equal(t, schema.KindInvalidParams, wire.Data.Kind)
@@ -222,7 +224,7 @@ func TestRefusals(t *testing.T) {
 	}
 	p := raw("x")
 	p.MaxTokens, p.Sampling.TopP, p.Priority = -1, ptr(2.0), "urgent"
-	_, err := a.Generate(t.Context(), p, &recorder{})
+	_, err := a.Generate(t.Context(), p, &recorder{}, nil)
 	var wire *schema.Error
 	require.ErrorAs(t, err, &wire)
 	require.Len(t, wire.Data.Errors, 3, "all places at once")
@@ -230,11 +232,8 @@ func TestRefusals(t *testing.T) {
 
 func TestUnsupported(t *testing.T) {
 	a := newAgent(t, `{"models": [{"replies": [{"text": "fine"}]}, {"id": "raw", "noTemplate": true}]}`)
-	tools := []schema.ToolRef{{Name: "grep"}}
 	for feature, change := range map[string]func(p *schema.GenerateParams){
-		"tools":           func(p *schema.GenerateParams) { p.Tools = &tools },
-		"toolChoice":      func(p *schema.GenerateParams) { p.ToolChoice = &schema.ToolChoice{Mode: schema.ToolChoiceAuto} },
-		"toolMode":        func(p *schema.GenerateParams) { p.ToolMode = schema.ToolCallback },
+		"toolChoice":      func(p *schema.GenerateParams) { p.ToolChoice = &schema.ToolChoice{Mode: schema.ToolChoiceRequired} },
 		"responseFormat":  func(p *schema.GenerateParams) { p.ResponseFormat = &schema.ResponseFormat{Type: schema.FormatJSON} },
 		"contextOverflow": func(p *schema.GenerateParams) { p.ContextOverflow = schema.OverflowRollingWindow },
 		"messages":        func(p *schema.GenerateParams) { p.Model = "raw" },
@@ -244,7 +243,7 @@ func TestUnsupported(t *testing.T) {
 	} {
 		p := chat("x")
 		change(&p)
-		_, err := a.Generate(t.Context(), p, &recorder{})
+		_, err := a.Generate(t.Context(), p, &recorder{}, nil)
 		var wire *schema.Error
 		require.ErrorAs(t, err, &wire, feature)
 		require.Equal(t, schema.KindUnsupported, wire.Data.Kind)
@@ -274,7 +273,7 @@ func TestErrors(t *testing.T) {
 			*schema.EngineFailed("lost", nil)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := newAgent(t, c.script).Generate(t.Context(), c.params, &recorder{})
+			_, err := newAgent(t, c.script).Generate(t.Context(), c.params, &recorder{}, nil)
 			require.Equal(t, &c.want, err)
 		})
 	}
@@ -285,7 +284,7 @@ func TestPartial(t *testing.T) {
 	var r recorder
 	p := raw("x")
 	p.Stop = []string{"tea"}
-	_, err := a.Generate(t.Context(), p, &r)
+	_, err := a.Generate(t.Context(), p, &r, nil)
 	var wire *schema.Error
 	require.ErrorAs(t, err, &wire)
 	require.Equal(t, schema.KindEngine, wire.Data.Kind)
@@ -300,7 +299,7 @@ func TestUnloadUnderAGeneration(t *testing.T) {
 		a := newAgent(t, model(`"tokensPerSecond": 10`, "abcdefgh"))
 		errs := make(chan error, 1)
 		go func() {
-			_, err := a.Generate(t.Context(), raw("x"), &recorder{})
+			_, err := a.Generate(t.Context(), raw("x"), &recorder{}, nil)
 			errs <- err
 		}()
 		time.Sleep(450 * time.Millisecond)
@@ -328,7 +327,7 @@ func TestManyAtOnce(t *testing.T) {
 				p.Priority = schema.PriorityBackground
 			}
 			var r recorder
-			res, err := a.Generate(t.Context(), p, &r)
+			res, err := a.Generate(t.Context(), p, &r, nil)
 			if err == nil && (r.all() != text || res.Message.Content.Text() != text) {
 				err = errors.New("another generation's text: " + r.all())
 			}
@@ -351,7 +350,7 @@ func TestModels(t *testing.T) {
 	require.Equal(t, []schema.ModelInfo{
 		{ID: "a", Name: "a", Family: "scripted", ContextLength: 4096, MaxOutputTokens: 4095, State: schema.ModelUnloaded, SizeBytes: 1_000_000},
 		{ID: "b", Name: "b", Family: "scripted", ContextLength: 100, MaxOutputTokens: 99, State: schema.ModelReady, SizeBytes: 7,
-			Default: true, Capabilities: schema.ModelCapabilities{Chat: true}},
+			Default: true, Capabilities: schema.ModelCapabilities{Chat: true, Tools: true}},
 	}, res.Models)
 }
 
@@ -398,15 +397,20 @@ func TestCountTokens(t *testing.T) {
 			require.Equal(t, gen.Usage.PromptTokens, res.Tokens, "as generate counts them")
 		}
 	}
-	for kind, p := range map[schema.Kind]schema.TokensCountParams{
-		schema.KindInvalidParams: {},
-		schema.KindModelNotFound: {Model: "none", Text: ptr("x")},
-		schema.KindUnsupported:   {Text: ptr("x"), Tools: []schema.ToolSpec{{Name: "x", InputSchema: json.RawMessage(`{}`)}}},
+	tools := []schema.ToolSpec{{Name: "x", InputSchema: json.RawMessage(`{}`)}}
+	for _, c := range []struct {
+		kind schema.Kind
+		p    schema.TokensCountParams
+	}{
+		{schema.KindInvalidParams, schema.TokensCountParams{}},
+		{schema.KindModelNotFound, schema.TokensCountParams{Model: "none", Text: ptr("x")}},
+		{schema.KindInvalidParams, schema.TokensCountParams{Text: ptr("x"), Tools: tools}},
+		{schema.KindUnsupported, schema.TokensCountParams{Model: "raw", Messages: chat("x").Messages, Tools: tools}},
 	} {
-		_, err := a.CountTokens(t.Context(), p)
+		_, err := a.CountTokens(t.Context(), c.p)
 		var wire *schema.Error
 		require.ErrorAs(t, err, &wire)
-		require.Equal(t, kind, wire.Data.Kind)
+		require.Equal(t, c.kind, wire.Data.Kind)
 	}
 }
 
@@ -414,7 +418,7 @@ func TestToolsGoToTheToolbox(t *testing.T) {
 	a := newAgent(t, "")
 	reg, err := a.RegisterTools(t.Context(), schema.ToolRegisterParams{})
 	require.NoError(t, err)
-	list, err := a.ListTools(t.Context())
+	list, err := a.ListTools(t.Context(), schema.ToolsListParams{})
 	require.NoError(t, err)
 	require.Equal(t, reg.Revision, list.Revision)
 }
@@ -425,7 +429,7 @@ func TestLog(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(&out, nil))
 	a := New(newScripted(t, `{"models": [{"replies": [{"contains": "bad", "text": "secret", "failAt": 2, "fail": "lost"}, {"text": "secret"}]}]}`), noTools{}, Options{Log: log})
 	generate(t, a, raw("hidden"))
-	_, err := a.Generate(t.Context(), raw("bad hidden"), &recorder{})
+	_, err := a.Generate(t.Context(), raw("bad hidden"), &recorder{}, nil)
 	require.Error(t, err)
 	require.Equal(t, 2, strings.Count(out.String(), "\n"), out.String())
 	require.Contains(t, out.String(), "stopReason=end_turn")

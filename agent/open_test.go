@@ -103,7 +103,7 @@ func TestBadPromptsLoadNothing(t *testing.T) {
 			raw("01234567"), raw("01234567"), raw(""),
 			{Messages: []schema.Message{{Role: schema.RoleDeveloper, Content: schema.TextContent("x")}}},
 		} {
-			_, err := a.Generate(t.Context(), p, &recorder{})
+			_, err := a.Generate(t.Context(), p, &recorder{}, nil)
 			require.Error(t, err)
 			require.Equal(t, time.Second, time.Since(start), "prompt %d: only the tokenizer took time", i)
 			require.Equal(t, 1, w.loads, "prompt %d", i)
@@ -143,7 +143,7 @@ func TestUsageAccountsForTheWait(t *testing.T) {
 				behind := make(chan schema.Usage)
 				go func() {
 					time.Sleep(50 * time.Millisecond)
-					res, err := a.Generate(t.Context(), raw(strings.Repeat("y", 30)), &recorder{})
+					res, err := a.Generate(t.Context(), raw(strings.Repeat("y", 30)), &recorder{}, nil)
 					if err != nil {
 						panic(err)
 					}

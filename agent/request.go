@@ -30,7 +30,11 @@ func checkGenerate(p *schema.GenerateParams) error {
 // does: by reading what it would be there. The text is left out, for it is long
 // and has no rules that rendering does not check.
 func checkRules(p schema.GenerateParams) error {
-	p.Messages, p.Prompt = nil, new(string)
+	if p.Messages != nil {
+		p.Messages = []schema.Message{{Role: schema.RoleUser}}
+	} else {
+		p.Prompt = new(string)
+	}
 	data, err := schema.Encode(p)
 	if err != nil { // such as NaN, which JSON does not have
 		return schema.InvalidParam("", "%v", err)
@@ -55,16 +59,12 @@ func exactlyOne(name string, text *string, messages []schema.Message) error {
 }
 
 // checkSupported refuses by name what a client asked for and would not get.
-// Registered tools that a request does not name are no part of it yet: a model
-// never sees them, and so never calls them.
 func checkSupported(p *schema.GenerateParams) error {
 	switch {
-	case p.Tools != nil && len(*p.Tools) > 0:
-		return schema.Unsupported("tools", "/tools: generations with tools are not supported yet")
-	case p.ToolChoice != nil && p.ToolChoice.Mode != schema.ToolChoiceNone:
-		return schema.Unsupported("toolChoice", "/toolChoice: generations with tools are not supported yet; none is")
-	case p.ToolMode != "" && p.ToolMode != schema.ToolNone:
-		return schema.Unsupported("toolMode", "/toolMode: generations with tools are not supported yet; none is")
+	case p.Prompt != nil && p.Tools != nil && len(*p.Tools) > 0:
+		return schema.InvalidParam("/tools", "a prompt has no tools; give messages")
+	case p.ToolChoice != nil && p.ToolChoice.Mode != schema.ToolChoiceNone && p.ToolChoice.Mode != schema.ToolChoiceAuto:
+		return schema.Unsupported("toolChoice", "/toolChoice: a model cannot be made to call a tool yet; auto and none are supported")
 	case p.ResponseFormat != nil && p.ResponseFormat.Type != schema.FormatText:
 		return schema.Unsupported("responseFormat", "/responseFormat: %q is not supported yet; text is", p.ResponseFormat.Type)
 	case p.ContextOverflow != "" && p.ContextOverflow != schema.OverflowError:

@@ -67,7 +67,7 @@ func TestBadBiasesAreRefused(t *testing.T) {
 	} {
 		p := raw("x")
 		p.Sampling.LogitBias = []schema.LogitBias{bias}
-		_, err := a.Generate(t.Context(), p, &recorder{})
+		_, err := a.Generate(t.Context(), p, &recorder{}, nil)
 		require.ErrorContains(t, err, want)
 	}
 }

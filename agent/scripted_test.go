@@ -45,7 +45,11 @@ type noTools struct{}
 func (noTools) Register(schema.ToolRegisterParams) (schema.ToolRegisterResult, error) {
 	return schema.ToolRegisterResult{Revision: 1}, nil
 }
-func (noTools) List() schema.ToolsListResult { return schema.ToolsListResult{Revision: 1} }
+func (noTools) Unregister(string, []string) error                        { return nil }
+func (noTools) List(string) schema.ToolsListResult                       { return schema.ToolsListResult{Revision: 1} }
+func (noTools) Resolve(string, *[]schema.ToolRef) ([]schema.Tool, error) { return nil, nil }
+func (noTools) Fork(string, string) error                                { return nil }
+func (noTools) Forget(string)                                            {}
 
 // newScripted opens an engine that follows a script.
 func newScripted(t *testing.T, script string) scripted {
@@ -79,6 +83,7 @@ type recorder struct {
 	tokens   int
 	logprobs []schema.TokenLogprobs
 	statuses []schema.GenerateStatus
+	calls    []schema.GenerateToolCall
 	// text, where it is set, is called by Text.
 	text func(ctx context.Context)
 	// status, where it is set, is called by Status.
@@ -116,6 +121,12 @@ func (r *recorder) Status(s schema.GenerateStatus) {
 	}
 }
 
+func (r *recorder) ToolCall(u schema.GenerateToolCall) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls = append(r.calls, u)
+}
+
 func (r *recorder) all() string { return strings.Join(r.pieces, "") }
 
 // states are the states reported, each once.
@@ -145,7 +156,7 @@ func ptr[T any](v T) *T { return &v }
 func generate(t *testing.T, a *Agent, p schema.GenerateParams) (schema.GenerateResult, *recorder) {
 	t.Helper()
 	var r recorder
-	res, err := a.Generate(t.Context(), p, &r)
+	res, err := a.Generate(t.Context(), p, &r, nil)
 	require.NoError(t, err)
 	checkResult(t, res, &r)
 	return res, &r

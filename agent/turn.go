@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,34 +13,32 @@ import (
 	"harmonyd/schema"
 )
 
-// batch is how many events a turn takes from its generation at once: as many as
-// a fast model makes while the sink is busy, and still a small array.
-const batch = 64
-
-// turn is one generation, from its request to its result. It lives on the
-// goroutine that called Generate.
+// turn is one generation, from its request to its result: as many answers of the
+// model as its calls of tools need. It lives on the goroutine that called Generate.
 type turn struct {
-	agent  *Agent
-	params *schema.GenerateParams
-	sink   Sink
+	agent   *Agent
+	params  *schema.GenerateParams
+	sink    Sink
+	host    Host
+	session *session      // nil where there is none
+	inside  bool          // the session waits for this turn
+	tools   []schema.Tool // as they were when the turn began; none where it uses none
 
-	model     string // its id, once it is known
-	prompt    int    // tokens
-	cached    int    // of those, the ones that needed no work; -1 until it is known
-	tokenizer Tokenizer
-	stream    TokenStream
-	stops     *stopStrings
-	step      []byte // what the last token completed
-
-	text     []byte                 // all that the sink got
-	tokens   int                    // generated tokens that count
-	logprobs []schema.TokenLogprobs // of these, where they are asked for
-	unsaid   int                    // of those, the ones whose text the sink does not have yet
-	stopped  int                    // the stop string that ended the turn, or -1
-	loaded   float64
-	start    time.Time
-	opening  time.Duration // the wait for the tokenizer
-	begun    time.Time     // when the engine got the request
+	model     *opened // once it is known
+	history   []schema.Message
+	added     []schema.Message // to the history, by this turn
+	usage     schema.Usage
+	stats     job.Stats // of all rounds
+	decoded   int       // tokens behind the first of their rounds
+	logprobs  []schema.TokenLogprobs
+	calls     int            // ids of calls given out
+	invalid   map[string]int // calls in a row that made no sense, by name of tool
+	repairs   int            // all of them
+	loaded    float64
+	start     time.Time
+	opening   time.Duration // the wait for the tokenizer
+	generated int           // tokens of the rounds before
+	answer
 }
 
 // Generate answers a prompt or a conversation. The text of the result is the
@@ -46,51 +46,108 @@ type turn struct {
 // reason cancelled, whatever the generation was waiting for, and never an
 // error.
 //
+// With tools, whatever the model calls is called through h, and its results are
+// given to it for another answer; where the tool mode is return, the turn ends with
+// the calls instead. A nil h answers no calls.
+//
 // Usage counts the generated tokens up to the one that completed a stop string,
 // which is one of them; an end-of-sequence token is none. What the engine had
 // made beyond is counted nowhere.
 //
 // An error after text was generated carries what there is as Data.Partial.
-func (a *Agent) Generate(ctx context.Context, p schema.GenerateParams, s Sink) (schema.GenerateResult, error) {
+func (a *Agent) Generate(ctx context.Context, p schema.GenerateParams, s Sink, h Host) (schema.GenerateResult, error) {
 	if err := checkGenerate(&p); err != nil {
 		return schema.GenerateResult{}, err
 	}
-	t := &turn{agent: a, params: &p, sink: s, cached: -1, stopped: -1, start: time.Now(), stops: newStopStrings(p.Stop)}
+	t := &turn{agent: a, params: &p, sink: s, host: h, start: time.Now(), invalid: map[string]int{}}
+	t.answer = newAnswer(0, p.Stop)
+	if err := t.prepare(); err != nil {
+		return schema.GenerateResult{}, err
+	}
 	t.status(schema.GenerateStatus{State: schema.StateQueued})
-	reason, res, err := t.run(ctx)
-	usage := t.usage(res)
+	reason, err := t.run(ctx)
+	if t.inside {
+		defer t.session.leave()
+	}
+	t.account(job.Result{})
 	// A turn that reached its end has it, even if the caller gave up meanwhile.
 	if reason == "" && (ctx.Err() != nil || errors.Is(err, job.ErrCancelled)) {
 		reason, err = schema.StopCancelled, nil
+		t.add(reason)
 	}
 	t.status(schema.GenerateStatus{State: schema.StateDone})
-	t.log(ctx, reason, usage, err)
-	message := schema.Message{Role: schema.RoleAssistant, Content: schema.TextContent(string(t.text))}
+	t.log(ctx, reason, t.usage, err)
 	if err != nil {
-		return schema.GenerateResult{}, partial(wireError(ctx, err), t.tokens, message, usage)
+		return schema.GenerateResult{}, partial(wireError(ctx, err), t.generated, t.message(), t.usage)
 	}
+	if t.session != nil {
+		t.session.add(p.Messages, t.added)
+	}
+	return t.result(reason), nil
+}
+
+// prepare takes what the turn needs of its session and the toolbox.
+func (t *turn) prepare() error {
+	p := t.params
+	if p.SessionID != "" {
+		s, err := t.agent.session(p.SessionID)
+		if err != nil {
+			return err
+		}
+		t.session = s
+		p.Model = cmp.Or(p.Model, s.model)
+		if p.Tools == nil {
+			p.Tools = s.tools
+		}
+	}
+	if p.Messages == nil || p.ToolMode == schema.ToolNone || p.ToolChoice != nil && p.ToolChoice.Mode == schema.ToolChoiceNone {
+		return nil
+	}
+	var err error
+	t.tools, err = t.agent.tools.Resolve(p.SessionID, p.Tools)
+	return err
+}
+
+// result is the answer to the request.
+func (t *turn) result(reason schema.StopReason) schema.GenerateResult {
 	r := schema.GenerateResult{
-		GenerationID: p.GenerationID,
-		Model:        t.model,
+		GenerationID: t.params.GenerationID,
 		StopReason:   reason,
-		Message:      message,
 		Logprobs:     t.logprobs,
-		Usage:        usage,
+		Usage:        t.usage,
+		Message:      schema.Message{Role: schema.RoleAssistant, Content: schema.TextContent("")},
 	}
-	if t.stopped >= 0 {
-		r.StopSequence = p.Stop[t.stopped]
+	if t.model != nil {
+		r.Model = t.model.Info.ID
 	}
-	return r, nil
+	for _, m := range slices.Backward(t.added) {
+		if m.Role == schema.RoleAssistant {
+			r.Message = m
+			break
+		}
+	}
+	if len(t.added) > 1 {
+		r.Messages = t.added
+	}
+	if reason == schema.StopToolCalls {
+		r.ToolCalls = r.Message.ToolCalls
+	}
+	if reason == schema.StopStopSequence {
+		r.StopSequence = t.params.Stop[t.stopped]
+	}
+	return r
 }
 
 // log writes the one record of a turn.
 func (t *turn) log(ctx context.Context, reason schema.StopReason, u schema.Usage, err error) {
 	attrs := []slog.Attr{
 		slog.String("id", t.params.GenerationID),
-		slog.String("model", t.model),
+		slog.String("model", t.modelID()),
 		slog.Int("promptTokens", u.PromptTokens),
 		slog.Int("cachedTokens", u.CachedTokens),
 		slog.Int("completionTokens", u.CompletionTokens),
+		slog.Int("rounds", u.Rounds),
+		slog.Int("toolCalls", t.calls),
 		slog.Float64("ttftMs", u.TTFTMS),
 		slog.Float64("tokensPerSecond", u.TokensPerSecond),
 	}
@@ -115,7 +172,14 @@ func partial(err error, tokens int, m schema.Message, u schema.Usage) error {
 // the tokenizer takes time as well do they load beside it; that load is given up
 // when the prompt is bad, and else held until the engine is done with the
 // generation, so that no moment comes in which nobody wants it.
-func (t *turn) run(ctx context.Context) (schema.StopReason, job.Result, error) {
+func (t *turn) run(ctx context.Context) (schema.StopReason, error) {
+	if t.session != nil {
+		if err := t.session.enter(ctx); err != nil {
+			return "", err
+		}
+		t.inside = true
+	}
+	t.history = t.session.conversation(t.params.Messages)
 	known := t.agent.isOpen(t.params.Model)
 	if !known {
 		loadCtx, giveUp := context.WithCancel(ctx)
@@ -127,194 +191,76 @@ func (t *turn) run(ctx context.Context) (schema.StopReason, job.Result, error) {
 	}
 	m, err := t.agent.open(ctx, t.params.Model)
 	if err != nil {
-		return "", job.Result{}, err
+		return "", err
 	}
 	if !known { // else it took microseconds
 		t.opening = time.Since(t.start)
 	}
-	t.model, t.tokenizer, t.stream = m.Info.ID, m.Tokenizer, m.Tokenizer.NewStream()
-	ids, err := t.encode(m)
-	if err != nil {
-		return "", job.Result{}, err
-	}
-	t.prompt = len(ids)
-	// One token at least has to fit behind the prompt.
-	if n := m.Info.ContextLength; len(ids) >= n {
-		return "", job.Result{}, schema.ContextOverflowed(len(ids), n)
-	}
-	if err := ctx.Err(); err != nil {
-		return "", job.Result{}, err
-	}
-	req, err := jobRequest(t.params, m.Model, ids)
-	if err != nil {
-		return "", job.Result{}, err
-	}
-	t.begun = time.Now()
-	g, err := t.agent.engine.Start(req)
-	if err != nil {
-		return "", job.Result{}, err
-	}
-	// The generation has its place in the engine's queue: what was asked later
-	// may follow.
-	t.status(schema.GenerateStatus{State: schema.StateQueued, PromptTokens: t.prompt})
-	return t.follow(ctx, g)
-}
-
-// encode returns the ids of the prompt.
-func (t *turn) encode(m *opened) ([]int32, error) {
-	if t.params.Messages != nil {
-		return m.renderer.Render(t.params.Messages)
-	}
-	ids, err := m.Tokenizer.Encode(*t.params.Prompt, true)
-	if err == nil && len(ids) == 0 {
-		err = schema.InvalidParam("/prompt", "is empty")
-	}
-	return ids, err
-}
-
-// follow consumes a generation to its end. When ctx ends, the engine is told
-// at once, even while the sink blocks, and no token that comes later counts.
-func (t *turn) follow(ctx context.Context, g Generation) (schema.StopReason, job.Result, error) {
-	defer context.AfterFunc(ctx, g.Cancel)()
-	done := false
-	events := make([]job.Event, batch)
-	for !done && t.stopped < 0 && ctx.Err() == nil {
-		n, err := g.Next(ctx, events)
-		if err != nil && ctx.Err() == nil {
-			g.Cancel()
-			_, _ = g.Wait()
-			return "", job.Result{}, err
-		}
-		logprobs := g.Logprobs()
-		for _, ev := range events[:n] {
-			if t.stopped >= 0 || ctx.Err() != nil {
-				break
+	for t.model = m; ; t.answer = newAnswer(t.round+1, t.params.Stop) {
+		if reason, err := t.ask(ctx); reason == "" || err != nil || len(t.called)+len(t.problems) == 0 {
+			if reason != "" {
+				t.add(reason)
 			}
-			if ev.Kind == job.Token && len(logprobs) > 0 {
-				t.logprobs = append(t.logprobs, tokenLogprobs(&logprobs[0], t.tokenizer))
-				logprobs = logprobs[1:]
-			}
-			done = ev.Kind == job.Done
-			t.event(ctx, ev, g)
+			return reason, err
 		}
-	}
-	res, err := g.Wait()
-	reason, err := endOf(res.Reason, err)
-	if done && reason != "" {
-		t.emit(ctx, t.stream.AppendFlush(t.step[:0]))
-	}
-	if t.stopped >= 0 {
-		return schema.StopStopSequence, res, nil
-	}
-	t.say(ctx, t.stops.flush())
-	if !done {
-		reason = "" // ctx ended first
-	}
-	return reason, res, err
-}
-
-// endOf names the end that a generation came to by itself. All other ends are
-// errors.
-func endOf(r job.StopReason, err error) (schema.StopReason, error) {
-	switch {
-	case err != nil:
-		return "", err
-	case r == job.StopEOS:
-		return schema.StopEndTurn, nil
-	case r == job.StopLength:
-		return schema.StopMaxTokens, nil
-	case r == job.StopContext:
-		return schema.StopContextFull, nil
-	case r == job.StopCancelled:
-		return "", job.ErrCancelled
-	}
-	return "", &job.EngineError{Cause: "ended for no known reason: " + string(r)}
-}
-
-// event handles one event.
-func (t *turn) event(ctx context.Context, ev job.Event, g Generation) {
-	switch ev.Kind {
-	case job.Loading:
-		// A report for each twentieth: a client draws a bar with them.
-		share := float64(ev.Done) / float64(max(ev.Total, 1))
-		if t.loaded == 0 || share >= t.loaded+0.05 || share == 1 {
-			t.loaded = max(share, 1e-9)
-			t.status(schema.GenerateStatus{State: schema.StateLoading, LoadedShare: share})
-		}
-	case job.Prefill:
-		if t.cached < 0 {
-			t.cached = int(ev.Done)
-		}
-		t.prefilled(schema.StatePrefill, int(ev.Done))
-	case job.Token:
-		if t.tokens == 0 {
-			t.prefilled(schema.StateDecoding, t.prompt)
-		}
-		t.tokens++
-		t.unsaid++
-		t.step = t.stream.AppendStep(t.step[:0], ev.ID)
-		if t.emit(ctx, t.step); t.stopped >= 0 {
-			g.Stop(t.tokens)
+		if reason := t.act(ctx); reason != "" {
+			return reason, nil
 		}
 	}
 }
 
-// prefilled reports how much of the prompt is done.
-func (t *turn) prefilled(state schema.GenerateState, done int) {
-	t.status(schema.GenerateStatus{
-		State:           state,
-		PromptTokens:    t.prompt,
-		CachedTokens:    max(t.cached, 0),
-		ProcessedTokens: done,
-	})
+// message is the answer as a message.
+func (t *turn) message() schema.Message {
+	return schema.Message{Role: schema.RoleAssistant, Content: schema.TextContent(string(t.text)), ToolCalls: t.called}
 }
 
-// emit looks for stop strings in new text and passes on what is certain.
-func (t *turn) emit(ctx context.Context, text []byte) {
-	var out []byte
-	out, t.stopped = t.stops.next(text)
-	t.say(ctx, out)
-}
-
-// say gives text to the sink, and with it the number of tokens since the last.
-func (t *turn) say(ctx context.Context, text []byte) {
-	if len(text) == 0 {
+// add adds the answer to the conversation, unless it is there or was never begun. One
+// that was cancelled has made no calls.
+func (t *turn) add(reason schema.StopReason) {
+	if t.kept || t.round > 0 && t.begun.IsZero() {
 		return
 	}
-	t.text = append(t.text, text...)
-	if n := min(t.unsaid, len(t.logprobs)); n > 0 {
-		t.sink.Logprobs(t.logprobs[len(t.logprobs)-n:])
+	m := t.message()
+	if reason == schema.StopCancelled {
+		m.Interrupted, m.ToolCalls = true, nil
 	}
-	t.sink.Text(ctx, schema.ChannelText, string(text), t.unsaid)
-	t.unsaid = 0
+	t.added, t.kept = append(t.added, m), true
 }
 
-func (t *turn) status(s schema.GenerateStatus) {
-	s.GenerationID = t.params.GenerationID
-	t.sink.Status(s)
-}
-
-// usage counts the turn.
-func (t *turn) usage(res job.Result) schema.Usage {
-	u := schema.Usage{
-		PromptTokens:     t.prompt,
-		CachedTokens:     res.Usage.CachedTokens,
-		CompletionTokens: t.tokens,
-		QueueMS:          ms(res.Stats.Queue),
-		LoadMS:           ms(t.opening + res.Stats.Load),
-		PrefillMS:        ms(res.Stats.Prefill),
+// account adds a round to the books; the zero result closes them. It may be called
+// again for a round that is in them.
+func (t *turn) account(res job.Result) {
+	u := &t.usage
+	u.PromptTokens, u.LoadMS = t.prompt, ms(t.opening+t.stats.Load)
+	if t.begun.IsZero() || u.Rounds > t.round {
+		return
 	}
-	if !t.begun.IsZero() {
-		u.Rounds = 1
-	}
-	if t.tokens > 0 {
+	u.Rounds = t.round + 1
+	u.CachedTokens = res.Usage.CachedTokens
+	u.CompletionTokens += t.tokens
+	u.QueueMS += ms(res.Stats.Queue)
+	u.LoadMS += ms(res.Stats.Load)
+	u.PrefillMS += ms(res.Stats.Prefill)
+	if t.tokens > 0 && t.generated == 0 {
 		u.TTFTMS = ms(t.begun.Sub(t.start) + res.Stats.FirstToken)
 	}
+	t.generated += t.tokens
+	t.stats.Load += res.Stats.Load
 	if t.tokens > 1 {
-		u.DecodeMS = ms(res.Stats.Decode)
-		u.TokensPerSecond = res.TokensPerSecond()
+		t.stats.Decode += res.Stats.Decode
+		t.decoded += res.Usage.GeneratedTokens - 1
+		u.DecodeMS = ms(t.stats.Decode)
 	}
-	return u
+	if t.decoded > 0 && t.stats.Decode > 0 {
+		u.TokensPerSecond = float64(t.decoded) / t.stats.Decode.Seconds()
+	}
+}
+
+func (t *turn) modelID() string {
+	if t.model == nil {
+		return ""
+	}
+	return t.model.Info.ID
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

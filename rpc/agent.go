@@ -14,19 +14,26 @@ import (
 // Calls of Generate, LoadModel and UnloadModel begin in the order of the
 // client's messages, each when the one before has ended or has its place: a
 // generation with its first status that says more than queued, a load with its
-// first report. RegisterTools and ListTools are called one at a time, and no
-// generation begins before the registrations that the client sent before it.
+// first report. Of one session, one generation runs at a time. RegisterTools,
+// UnregisterTools and ListTools are called one at a time, and no generation begins
+// before those that the client sent before it.
 type Agent interface {
 	Models(ctx context.Context) (schema.ModelsListResult, error)
 	// LoadModel reports progress from any goroutine; report must not block.
 	LoadModel(ctx context.Context, p schema.ModelLoadParams, report func(done, total int64)) (schema.ModelLoadResult, error)
 	UnloadModel(ctx context.Context, p schema.ModelUnloadParams) (schema.ModelUnloadResult, error)
 	CountTokens(ctx context.Context, p schema.TokensCountParams) (schema.TokensCountResult, error)
+	// NewSession, CloseSession and ForkSession are called from the reader's
+	// goroutine: they must be quick.
+	NewSession(ctx context.Context, p schema.SessionNewParams) (schema.SessionResult, error)
+	CloseSession(ctx context.Context, p schema.SessionParams) (schema.Empty, error)
+	ForkSession(ctx context.Context, p schema.SessionParams) (schema.SessionResult, error)
 	// Generate answers a cancelled ctx with a result whose stop reason is
 	// cancelled and which holds what was generated, never with an error.
-	Generate(ctx context.Context, p schema.GenerateParams, s Sink) (schema.GenerateResult, error)
+	Generate(ctx context.Context, p schema.GenerateParams, s Sink, h Host) (schema.GenerateResult, error)
 	RegisterTools(ctx context.Context, p schema.ToolRegisterParams) (schema.ToolRegisterResult, error)
-	ListTools(ctx context.Context) (schema.ToolsListResult, error)
+	UnregisterTools(ctx context.Context, p schema.ToolsUnregisterParams) (schema.ToolsListResult, error)
+	ListTools(ctx context.Context, p schema.ToolsListParams) (schema.ToolsListResult, error)
 }
 
 // Sink takes what a generation says while it runs, in order, from one
@@ -41,4 +48,17 @@ type Sink interface {
 	Logprobs(tokens []schema.TokenLogprobs)
 	// Status reports a change of state. It flushes the text before it.
 	Status(s schema.GenerateStatus)
+	// ToolCall reports a call of a tool, or that one got further. It flushes the
+	// text before it.
+	ToolCall(u schema.GenerateToolCall)
+}
+
+// Host asks the client on behalf of a generation. Its methods may be called from
+// several goroutines; they block until the client answers or ctx is done, and then
+// tell the client that no answer is needed any more. A JSON-RPC error of the
+// client's comes back as the *schema.Error that it is.
+type Host interface {
+	CallTool(ctx context.Context, p schema.ToolCallParams) (schema.ToolResult, error)
+	// Approve fails where the client lacks the capability.
+	Approve(ctx context.Context, p schema.ToolApproveParams) (schema.ToolApproveResult, error)
 }

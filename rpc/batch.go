@@ -73,9 +73,10 @@ type policy struct {
 	maxTokens, maxBytes int
 }
 
-// event is one notification to come: a delta or a status.
+// event is one notification to come: a delta, a call or a status.
 type event struct {
 	delta  *delta
+	call   *schema.GenerateToolCall
 	status schema.GenerateStatus
 }
 
@@ -83,6 +84,7 @@ type event struct {
 type delta struct {
 	parts    []part
 	logprobs []byte // members of an array
+	round    int
 	tokens   int
 	bytes    int
 }
@@ -193,6 +195,7 @@ func (g *generation) add(channel schema.Channel, text string, tokens int) {
 		if d, g.spare = g.spare, nil; d == nil {
 			d = new(delta)
 		}
+		d.round = g.state.Round
 		g.queue = append(g.queue, event{delta: d})
 	}
 	d.add(channel, text, tokens)
@@ -308,11 +311,37 @@ func (g *generation) setState(s schema.GenerateStatus) {
 	if g.off {
 		return
 	}
-	if n := len(g.queue); n > g.sealed && g.queue[n-1].delta == nil && g.queue[n-1].status.State == s.State {
+	if n := len(g.queue); n > g.sealed && g.queue[n-1].isStatus() && g.queue[n-1].status.State == s.State {
 		g.queue[n-1].status = s
 	} else {
 		g.queue = append(g.queue, event{status: s})
 	}
+	g.mark()
+}
+
+func (e *event) isStatus() bool { return e.delta == nil && e.call == nil }
+
+// ToolCall reports a call. See Sink. What follows another report of its call and
+// status unsent replaces it, so that a tool that tells of its progress all the time
+// needs no memory for it.
+func (g *generation) ToolCall(u schema.GenerateToolCall) {
+	u.GenerationID, u.Seq = g.id, 0
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.off || g.closed {
+		return
+	}
+	u.Round = g.state.Round
+	for i := len(g.queue) - 1; i >= g.sealed; i-- {
+		if c := g.queue[i].call; c != nil && c.CallID == u.CallID {
+			if c.Status == u.Status {
+				*c = u
+				return
+			}
+			break
+		}
+	}
+	g.queue = append(g.queue, event{call: &u})
 	g.mark()
 }
 
@@ -381,10 +410,14 @@ func (g *generation) next(dst []byte) []byte {
 	}
 	g.mu.Unlock()
 
-	if e.delta == nil {
+	switch {
+	case e.isStatus():
 		e.status.Seq = g.seq
-		dst = appendStatus(dst, e.status)
-	} else {
+		dst = appendNotification(dst, "generate/status", encoded(e.status))
+	case e.call != nil:
+		e.call.Seq = g.seq
+		dst = appendNotification(dst, "generate/toolCall", encoded(e.call))
+	default:
 		dst = g.appendDelta(dst, e.delta)
 		g.recycle(e.delta)
 	}
@@ -411,7 +444,9 @@ func (g *generation) appendDelta(dst []byte, d *delta) []byte {
 	dst = schema.AppendString(dst, g.id)
 	dst = append(dst, `,"seq":`...)
 	dst = strconv.AppendInt(dst, g.seq, 10)
-	dst = append(dst, `,"round":0,"parts":[`...)
+	dst = append(dst, `,"round":`...)
+	dst = strconv.AppendInt(dst, int64(d.round), 10)
+	dst = append(dst, `,"parts":[`...)
 	for i := range d.parts {
 		if i > 0 {
 			dst = append(dst, ',')
@@ -430,12 +465,4 @@ func (g *generation) appendDelta(dst []byte, d *delta) []byte {
 		dst = append(dst, ']')
 	}
 	return append(dst, `}}`...)
-}
-
-func appendStatus(dst []byte, s schema.GenerateStatus) []byte {
-	params, err := schema.Encode(s)
-	if err != nil { // a struct of strings and numbers
-		params = []byte("null")
-	}
-	return appendNotification(dst, "generate/status", params)
 }

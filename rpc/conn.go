@@ -43,13 +43,17 @@ type conn struct {
 	mu          sync.Mutex
 	phase       phase
 	trace       schema.TraceValue
-	requests    map[string]*request // in flight, by message.key
-	generations map[string]*request // in flight, by generationId
-	queued      int                 // generations that wait for the engine
-	assigned    int                 // generation ids given out
-	bodies      int64               // bytes of the requests that are not answered
-	active      int                 // requests whose answer is not in the writer's queue
-	idle        []chan struct{}     // to be closed when active is 0
+	client      schema.ClientTools
+	activity    activity
+	sessions    map[string]*line     // of generations, by sessionId; not the empty ones
+	questions   map[string]*question // requests of ours, by id
+	requests    map[string]*request  // in flight, by message.key
+	generations map[string]*request  // in flight, by generationId
+	queued      int                  // generations that wait for the engine
+	assigned    int                  // generation ids given out
+	bodies      int64                // bytes of the requests that are not answered
+	active      int                  // requests whose answer is not in the writer's queue
+	idle        []chan struct{}      // to be closed when active is 0
 
 	// answers is held from the moment when a query's answer is found to have room
 	// until it is in the writer's queue, so that answers cannot all find the same
@@ -70,14 +74,18 @@ type request struct {
 
 	// Of generate and model/load.
 	generation *generation
-	waiting    bool // counted in conn.queued; guarded by conn.mu
+	session    string // of the generation
+	model      string // as it was asked for
+	waiting    bool   // counted in conn.queued; guarded by conn.mu
+	stage      stage  // guarded by conn.mu, as is left
+	left       bool   // it is answered
 	progress   *progress
 
 	turns []*turn // places in lines, given up with the answer at the latest
 }
 
-// lineUp takes a place on behalf of a request. Only bind calls it: on the
-// reader's goroutine the order is that of the messages.
+// lineUp takes a place on behalf of a request. Where bind calls it, on the
+// reader's goroutine, the order is that of the messages.
 func (r *request) lineUp(l *line) *turn {
 	t := l.join()
 	r.turns = append(r.turns, t)
@@ -96,7 +104,10 @@ func newConn(agent Agent, s *stream, o Options) *conn {
 		exited: make(chan struct{}), parent: make(chan int64, 2),
 		phase: opening, trace: schema.TraceOff,
 		requests: map[string]*request{}, generations: map[string]*request{},
+		sessions: map[string]*line{}, questions: map[string]*question{},
+		activity: activity{last: schema.AgentStatus{State: schema.AgentIdle}},
 	}
+	s.answered = c.answered
 	c.log = slog.New(clientLog{o.Log.Handler(), c})
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
 	return c
@@ -290,18 +301,21 @@ func (c *conn) leave(r *request, result any, err error) {
 		r.waiting = false
 		c.queued--
 	}
+	c.note(r, waiting, err)
+	r.left = true
 	trace := c.trace
 	c.mu.Unlock()
 	r.cancel(nil)
 	if r.id != nil {
 		c.send(r, &response)
 		if trace != schema.TraceOff {
-			c.traceRequest(r, response.Error)
+			c.traceRequest(r, &response, trace)
 		}
 	}
 	for _, t := range r.turns {
 		t.pass()
 	}
+	c.leaveSession(r)
 	c.settle()
 }
 
@@ -387,20 +401,34 @@ func (c *conn) notify(name string, params any) {
 }
 
 func notification(name string, params any) []byte {
-	body, err := schema.Encode(params)
-	if err != nil {
-		panic(err) // our own types
-	}
-	return appendNotification(nil, name, body)
+	return appendNotification(nil, name, encoded(params))
 }
 
-func (c *conn) traceRequest(r *request, failed *jsonrpc2.Error) {
-	message := fmt.Sprintf("%s (%s) answered after %s", r.method, r.id, time.Since(r.began).Round(time.Millisecond))
-	if failed != nil {
-		message += fmt.Sprintf(" with error %d: %s", failed.Code, failed.Message)
+// encoded is a value of a type of ours, which JSON has a form for unless an agent
+// puts raw text into it that is none.
+func encoded(v any) []byte {
+	text, err := schema.Encode(v)
+	if err != nil {
+		return []byte("null")
 	}
-	body := notification("$/logTrace", schema.LogTraceParams{Message: message})
-	c.stream.out.add(item{body: body, atOnce: r.row.inline})
+	return text
+}
+
+// traceRequest tells of a request and its answer, never of what is in them.
+func (c *conn) traceRequest(r *request, response *jsonrpc2.Response, trace schema.TraceValue) {
+	p := schema.LogTraceParams{
+		Message: fmt.Sprintf("%s (%s) answered after %s", r.method, r.id, time.Since(r.began).Round(time.Millisecond)),
+	}
+	answer := 0
+	if failed := response.Error; failed != nil {
+		p.Message += fmt.Sprintf(" with error %d: %s", failed.Code, failed.Message)
+	} else {
+		answer = len(*response.Result)
+	}
+	if trace == schema.TraceVerbose {
+		p.Verbose = fmt.Sprintf("request %d bytes, result %d bytes, %d others in flight", r.size, answer, max(0, c.inFlight()-1))
+	}
+	c.stream.out.add(item{body: notification("$/logTrace", p), atOnce: r.row.inline})
 }
 
 // clip shortens a name that the client made up, for use in a message.

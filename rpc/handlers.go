@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -19,6 +18,9 @@ func (c *conn) initialize(r *request, p schema.InitializeParams) (func(context.C
 		c.phase = ready
 		if p.Trace != "" {
 			c.trace = p.Trace
+		}
+		if own := p.Capabilities.Harmonyd; own != nil {
+			c.client, c.activity.told = own.Tools, true
 		}
 		if p.ProcessID != nil {
 			r.after = func() { c.parent <- *p.ProcessID }
@@ -78,10 +80,14 @@ func (c *conn) modelsList(ctx context.Context, _ schema.Empty) (schema.ModelsLis
 
 func (c *conn) modelLoad(r *request, p schema.ModelLoadParams) (func(context.Context) (schema.ModelLoadResult, error), error) {
 	r.progress = c.newProgress(p.WorkDoneToken, "Loading "+p.Model)
+	r.model = p.Model
 	place := r.lineUp(&c.engine)
 	return inTurn(place, func(ctx context.Context) (schema.ModelLoadResult, error) {
 		return c.agent.LoadModel(ctx, p, func(done, total int64) {
 			place.pass()
+			c.mu.Lock()
+			c.note(r, loading, nil)
+			c.mu.Unlock()
 			r.progress.report("", share(done, total))
 		})
 	}), nil
@@ -95,49 +101,6 @@ func (c *conn) modelUnload(r *request, p schema.ModelUnloadParams) (func(context
 
 func (c *conn) tokensCount(ctx context.Context, p schema.TokensCountParams) (schema.TokensCountResult, error) {
 	return c.agent.CountTokens(ctx, p)
-}
-
-// toolRegister takes its place at once and its time, which may be long, on a
-// goroutine of its own.
-func (c *conn) toolRegister(r *request, p schema.ToolRegisterParams) (func(context.Context) (schema.ToolRegisterResult, error), error) {
-	return inTurn(r.lineUp(&c.tools), func(ctx context.Context) (schema.ToolRegisterResult, error) {
-		return c.agent.RegisterTools(ctx, p)
-	}), nil
-}
-
-func (c *conn) toolsList(r *request, _ schema.Empty) (func(context.Context) (schema.ToolsListResult, error), error) {
-	return inTurn(r.lineUp(&c.tools), c.agent.ListTools), nil
-}
-
-// generate claims the generation's id and its places: behind the tools that
-// were registered before, and behind the work that was asked for before.
-func (c *conn) generate(r *request, p schema.GenerateParams) (func(context.Context) (schema.GenerateResult, error), error) {
-	if err := c.admit(r, &p); err != nil {
-		return nil, err
-	}
-	tools, place := r.lineUp(&c.tools), r.lineUp(&c.engine)
-	r.generation.begun = place.pass
-	return func(ctx context.Context) (schema.GenerateResult, error) {
-		err := tools.wait(ctx)
-		tools.pass()
-		if err == nil {
-			err = place.wait(ctx)
-		}
-		var result schema.GenerateResult
-		if err == nil {
-			result, err = c.agent.Generate(ctx, p, r.generation)
-		}
-		if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
-			// Some clients never call back after an error that says cancelled.
-			result = schema.GenerateResult{
-				StopReason: schema.StopCancelled,
-				Message:    schema.Message{Role: schema.RoleAssistant, Content: schema.Content{}},
-			}
-			err = nil
-		}
-		result.GenerationID = p.GenerationID
-		return result, err
-	}, nil
 }
 
 func (c *conn) admit(r *request, p *schema.GenerateParams) error {
@@ -157,6 +120,13 @@ func (c *conn) admit(r *request, p *schema.GenerateParams) error {
 		c.mu.Unlock()
 		return schema.Overloaded(retryAfterMS, "%d generations wait for the engine", n)
 	}
+	if p.ToolMode == "" {
+		p.ToolMode = schema.ToolReturn
+		if c.client.Call {
+			p.ToolMode = schema.ToolCallback
+		}
+	}
+	r.session, r.model = p.SessionID, p.Model
 	r.generation = newGeneration(p.GenerationID, c.stream.out, p.Stream)
 	r.waiting = true
 	c.queued++
@@ -172,14 +142,19 @@ func (c *conn) admit(r *request, p *schema.GenerateParams) error {
 // entered notes that a generation has got further. One that waits for its
 // model is as much in the queue as one that waits for its turn.
 func (c *conn) entered(r *request, s schema.GenerateStatus) {
-	if s.State != schema.StateQueued && s.State != schema.StateLoading {
-		c.mu.Lock()
+	c.mu.Lock()
+	switch s.State {
+	case schema.StateQueued:
+	case schema.StateLoading:
+		c.note(r, loading, nil)
+	default:
 		if r.waiting {
 			r.waiting = false
 			c.queued--
 		}
-		c.mu.Unlock()
+		c.note(r, running, nil)
 	}
+	c.mu.Unlock()
 	switch s.State {
 	case schema.StateLoading:
 		// Half of the bar, so that the prompt has the other half.
@@ -192,7 +167,7 @@ func (c *conn) entered(r *request, s schema.GenerateStatus) {
 // states orders the stages of a generation.
 var states = []schema.GenerateState{
 	schema.StateUnknown, schema.StateQueued, schema.StateLoading,
-	schema.StatePrefill, schema.StateDecoding, schema.StateDone,
+	schema.StatePrefill, schema.StateDecoding, schema.StateTool, schema.StateDone,
 }
 
 // cancel answers before what it cancels does.
@@ -200,14 +175,9 @@ func (c *conn) cancel(r *request, p schema.CancelParams) (func(context.Context) 
 	return func(context.Context) (schema.CancelResult, error) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		var found []*request
-		for id, g := range c.generations {
-			// One that is done has its result, though that is not sent yet.
-			if (p.All || id == p.GenerationID) && g.generation.current() != schema.StateDone {
-				found = append(found, g)
-			}
-		}
-		slices.SortFunc(found, func(a, b *request) int { return a.began.Compare(b.began) })
+		found := c.find(func(g *request) bool {
+			return p.All || g.generation.id == p.GenerationID || p.SessionID != "" && g.session == p.SessionID
+		})
 		result := schema.CancelResult{Cancelled: len(found) > 0, State: schema.StateUnknown}
 		for _, g := range found {
 			g.generation.pin()
@@ -215,11 +185,30 @@ func (c *conn) cancel(r *request, p schema.CancelParams) (func(context.Context) 
 				result.State = s
 			}
 		}
-		r.after = func() {
-			for _, g := range found {
-				g.cancel(errByClient)
-			}
-		}
+		r.after = cancelling(found)
 		return result, nil
 	}, nil
+}
+
+// find returns the generations that are meant, the oldest first, but for those that
+// are done: they have their results, though these are not sent yet. It is called
+// with c.mu held.
+func (c *conn) find(meant func(*request) bool) []*request {
+	var found []*request
+	for _, g := range c.generations {
+		if meant(g) && g.generation.current() != schema.StateDone {
+			found = append(found, g)
+		}
+	}
+	slices.SortFunc(found, func(a, b *request) int { return a.began.Compare(b.began) })
+	return found
+}
+
+// cancelling returns what cancels all of them.
+func cancelling(found []*request) func() {
+	return func() {
+		for _, g := range found {
+			g.cancel(errByClient)
+		}
+	}
 }

@@ -31,12 +31,27 @@ func (l *line) join() *turn {
 	return t
 }
 
-// wait returns when the turn has come, or with ctx's error when that ends first.
-func (t *turn) wait(ctx context.Context) error {
+// isFirst says whether nobody is before it any more.
+func (t *turn) isFirst() bool {
 	select {
 	case <-t.came:
-		return nil
+		return true
 	default:
+		return false
+	}
+}
+
+// empty says whether nobody stands in line.
+func (l *line) empty() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.turns) == 0
+}
+
+// wait returns when the turn has come, or with ctx's error when that ends first.
+func (t *turn) wait(ctx context.Context) error {
+	if t.isFirst() {
+		return nil
 	}
 	select {
 	case <-t.came:

@@ -39,7 +39,7 @@ func (a *orderAgent) noted() []string {
 	return slices.Clone(a.calls)
 }
 
-func (a *orderAgent) Generate(ctx context.Context, p schema.GenerateParams, s rpc.Sink) (schema.GenerateResult, error) {
+func (a *orderAgent) Generate(ctx context.Context, p schema.GenerateParams, s rpc.Sink, h rpc.Host) (schema.GenerateResult, error) {
 	a.note(p.GenerationID)
 	if *p.Prompt == "done" {
 		s.Status(schema.GenerateStatus{State: schema.StateDone})
@@ -50,7 +50,7 @@ func (a *orderAgent) Generate(ctx context.Context, p schema.GenerateParams, s rp
 		s.Status(schema.GenerateStatus{State: schema.StateQueued, PromptTokens: 7})
 		<-ctx.Done()
 	}
-	return a.Agent.Generate(ctx, p, s)
+	return a.Agent.Generate(ctx, p, s, h)
 }
 
 func (a *orderAgent) LoadModel(ctx context.Context, p schema.ModelLoadParams, report func(done, total int64)) (schema.ModelLoadResult, error) {

@@ -14,15 +14,17 @@ type message struct {
 	method string
 	params []byte // part of the body: JSON text; nil for none, and once it is decoded
 	size   int    // of the body, in bytes
-	// response marks an answer. It must never be answered itself.
-	response bool
+	// response marks an answer to a request of ours. It must never be answered
+	// itself.
+	response       bool
+	result, failed []byte        // of a response: part of the body; nil for none
+	problem        *schema.Error // of a response that breaks a rule
 }
 
 // members are the root members of a message that count.
 type members struct {
-	version, id, method, params []byte
-	result, err                 bool
-	ids                         int
+	version, id, method, params, result, err []byte
+	ids                                      int
 }
 
 func (m *members) add(name string, value []byte) {
@@ -37,9 +39,9 @@ func (m *members) add(name string, value []byte) {
 	case "params":
 		m.params = value
 	case "result":
-		m.result = true
+		m.result = value
 	case "error":
-		m.err = true
+		m.err = value
 	}
 }
 
@@ -59,8 +61,12 @@ func parse(body []byte, limits schema.Limits) (m message, problem *schema.Error)
 		return m, invalid("the message is %s, want an object", describe(body))
 	}
 	idProblem := m.setID(raw, limits)
-	if raw.method == nil && (raw.result || raw.err) {
-		return message{response: true}, nil
+	if raw.method == nil && (raw.result != nil || raw.err != nil) {
+		m.response, m.result, m.problem = true, raw.result, problem
+		if firstByte(raw.err) != 'n' { // null is none
+			m.failed = raw.err
+		}
+		return m, nil
 	}
 	for _, p := range []*schema.Error{problem, idProblem, raw.check()} {
 		if p != nil {
@@ -83,9 +89,9 @@ func (m *members) check() *schema.Error {
 		return invalid(`the member jsonrpc is %s, want "2.0"`, clip(string(m.version)))
 	case m.method == nil:
 		return invalid("the message has no method")
-	case m.result:
+	case m.result != nil:
 		return invalid("the message has a method and a result")
-	case m.err:
+	case m.err != nil:
 		return invalid("the message has a method and an error")
 	case firstByte(m.method) != '"':
 		return invalid("the method is no string")

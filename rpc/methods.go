@@ -59,23 +59,39 @@ var methods = []method{
 	begin("model/load", "Brings a model into memory.", call, (*conn).modelLoad),
 	begin("model/unload", "Frees a model's memory.", call, (*conn).modelUnload),
 	row("tokens/count", "Counts the tokens of a text or a conversation.", call, (*conn).tokensCount).asking(),
+	row("session/new", "Opens a conversation that the server keeps.", call, (*conn).sessionNew).now(),
+	begin("session/close", "Ends what a session generates, and forgets it.", call, (*conn).sessionClose).now(),
+	row("session/fork", "Copies a session as it is after its finished turns.", call, (*conn).sessionFork).now(),
 	begin("generate", "Generates, and streams while it does.", call, (*conn).generate),
 	begin("cancel", "Ends generations early.", either, (*conn).cancel).now(),
 	begin("tool-register", "Registers tools for later generations.", call, (*conn).toolRegister),
+	begin("tools/register", "The same as tool-register.", call, (*conn).toolRegister),
+	begin("tools/unregister", "Takes registered tools away.", call, (*conn).toolsUnregister),
 	begin("tools/list", "Lists the registered tools.", call, (*conn).toolsList).asking(),
+	row("tool/progress", "Tells how far a tool/call has got.", notify, (*conn).toolProgress).now(),
 }
 
-// emitted is one row: a notification of the server's.
+// emitted is one row: a request or notification of the server's.
 type emitted struct {
 	name   string
 	doc    string
 	params reflect.Type
+	result reflect.Type // nil of a notification
+}
+
+// questions is the table of what the server asks the client.
+var questions = []emitted{
+	pose[schema.ToolCallParams, schema.ToolResult]("tool/call", "Asks the client to run a tool that a generation calls."),
+	pose[schema.ToolApproveParams, schema.ToolApproveResult]("tool/approve", "Asks a person whether a tool may be called."),
 }
 
 // notifications is the table of what the server sends unasked.
 var notifications = []emitted{
 	emit[schema.GenerateDelta]("generate/delta", "New text of a generation."),
 	emit[schema.GenerateStatus]("generate/status", "A generation reached another stage."),
+	emit[schema.GenerateToolCall]("generate/toolCall", "A generation calls a tool, or a call got further."),
+	emit[schema.AgentStatus]("agent/status", "The server as a whole does something else than before."),
+	emit[schema.CancelRequestParams]("$/cancelRequest", "A request of the server's needs no answer any more."),
 	emit[schema.ProgressParams]("$/progress", "Progress, where a workDoneToken asked for it."),
 	emit[schema.LogMessageParams]("window/logMessage", "A warning for the client's log."),
 	emit[schema.LogTraceParams]("$/logTrace", "A line for each request, where trace is on."),
@@ -139,7 +155,13 @@ func emit[P any](name, doc string) emitted {
 	return emitted{name: name, doc: doc, params: reflect.TypeFor[P]()}
 }
 
-// surface is what initialize says of both tables.
+func pose[P, R any](name, doc string) emitted {
+	e := emit[P](name, doc)
+	e.result = reflect.TypeFor[R]()
+	return e
+}
+
+// surface is what initialize says of the tables.
 func surface() schema.ServerHarmonyd {
 	interval := int(defaultInterval.Milliseconds())
 	h := schema.ServerHarmonyd{
@@ -148,6 +170,9 @@ func surface() schema.ServerHarmonyd {
 	}
 	for i := range methods {
 		h.Methods = append(h.Methods, methods[i].name)
+	}
+	for i := range questions {
+		h.Requests = append(h.Requests, questions[i].name)
 	}
 	for i := range notifications {
 		h.Notifications = append(h.Notifications, notifications[i].name)

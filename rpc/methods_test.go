@@ -3,6 +3,7 @@ package rpc
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,8 +31,8 @@ func TestTranscriptsShowEverything(t *testing.T) {
 	for i := range methods {
 		shown("method", methods[i].name)
 	}
-	for i := range notifications {
-		shown("method", notifications[i].name)
+	for _, e := range slices.Concat(questions, notifications) {
+		shown("method", e.name)
 	}
 	for i := range schema.ErrorCodes {
 		shown("kind", string(schema.ErrorCodes[i].Kind))

@@ -22,15 +22,15 @@ import (
 // bigAgent answers with much.
 type bigAgent struct{ rpctest.Agent }
 
-func (b *bigAgent) Generate(ctx context.Context, p schema.GenerateParams, s rpc.Sink) (schema.GenerateResult, error) {
-	r, err := b.Agent.Generate(ctx, p, s)
+func (b *bigAgent) Generate(ctx context.Context, p schema.GenerateParams, s rpc.Sink, h rpc.Host) (schema.GenerateResult, error) {
+	r, err := b.Agent.Generate(ctx, p, s, h)
 	if r.StopReason == schema.StopEndTurn {
 		r.Message.Content = schema.TextContent(strings.Repeat("x", 1<<20))
 	}
 	return r, err
 }
 
-func (*bigAgent) ListTools(context.Context) (schema.ToolsListResult, error) {
+func (*bigAgent) ListTools(context.Context, schema.ToolsListParams) (schema.ToolsListResult, error) {
 	return schema.ToolsListResult{Tools: []schema.ToolInfo{{Digest: strings.Repeat("x", 1<<20)}}}, nil
 }
 

@@ -1,11 +1,14 @@
 package rpc
 
 import (
+	"slices"
+
 	"harmonyd/schema"
 )
 
 // Methods is what both sides may send, in the order of the documentation:
-// first the methods of the client's, then the notifications of the server's.
+// first the methods of the client's, then the requests and the notifications of
+// the server's.
 func Methods() []schema.Method {
 	var all []schema.Method
 	for i := range methods {
@@ -16,11 +19,12 @@ func Methods() []schema.Method {
 		}
 		all = append(all, row)
 	}
-	for i := range notifications {
-		n := &notifications[i]
-		all = append(all, schema.Method{
-			Name: n.name, Doc: n.doc, Kind: schema.MethodNotification, Side: schema.SideClient, Params: n.params,
-		})
+	for _, e := range slices.Concat(questions, notifications) {
+		row := schema.Method{Name: e.name, Doc: e.doc, Kind: schema.MethodNotification, Side: schema.SideClient, Params: e.params}
+		if e.result != nil {
+			row.Kind, row.Result = schema.MethodRequest, e.result
+		}
+		all = append(all, row)
 	}
 	return all
 }

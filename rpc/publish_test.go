@@ -129,10 +129,11 @@ func TestSchemaListsMethodsAndErrors(t *testing.T) {
 // bases are sound values of the types that clients send. Probes are put into
 // each of them, one member at a time.
 var bases = map[string][]string{
-	"CancelParams":        {`{"generationId":"a"}`, `{"all":true}`, `{}`},
+	"CancelParams":        {`{"generationId":"a"}`, `{"sessionId":"a"}`, `{"all":true}`, `{}`},
 	"CancelRequestParams": {`{"id":1}`},
 	"ClientCapabilities":  {`{}`},
 	"ClientHarmonyd":      {`{}`},
+	"ClientTools":         {`{}`},
 	"Empty":               {`{}`},
 	"GenerateParams":      {`{"prompt":"a"}`, `{"messages":[{"role":"user"}]}`, `{}`},
 	"InitializeParams":    {`{}`},
@@ -146,16 +147,24 @@ var bases = map[string][]string{
 		`{"type":"text"}`, `{"type":"json_schema"}`, `{"type":"json_schema","schema":{}}`, `{"type":"regex"}`,
 		`{"type":"lark","source":"a"}`,
 	},
-	"Sampling":           {`{}`},
-	"SetTraceParams":     {`{"value":"off"}`},
-	"StreamPolicy":       {`{}`},
-	"TokensCountParams":  {`{"text":"a"}`, `{"messages":[{"role":"user"}]}`, `{}`},
-	"ToolAnnotations":    {`{}`},
-	"ToolCall":           {`{"callId":"a","name":"a","arguments":{}}`},
-	"ToolChoice":         {`{"name":"a"}`},
-	"ToolRef":            {`{"name":"a","inputSchema":{}}`},
-	"ToolRegisterParams": {`{"tools":[]}`},
-	"ToolSpec":           {`{"name":"a","inputSchema":{}}`},
+	"Resource":              {`{"uri":"file:///a"}`},
+	"Sampling":              {`{}`},
+	"SessionNewParams":      {`{}`},
+	"SessionParams":         {`{"sessionId":"a"}`},
+	"SetTraceParams":        {`{"value":"off"}`},
+	"StreamPolicy":          {`{}`},
+	"TokensCountParams":     {`{"text":"a"}`, `{"messages":[{"role":"user"}]}`, `{}`},
+	"ToolAnnotations":       {`{}`},
+	"ToolApproveResult":     {`{"outcome":"selected"}`},
+	"ToolCall":              {`{"callId":"a","name":"a","arguments":{}}`},
+	"ToolChoice":            {`{"name":"a"}`},
+	"ToolRef":               {`{"name":"a","inputSchema":{}}`},
+	"ToolProgressParams":    {`{"callId":"a"}`},
+	"ToolRegisterParams":    {`{"tools":[]}`},
+	"ToolResult":            {`{}`, `{"content":"a"}`},
+	"ToolSpec":              {`{"name":"a","inputSchema":{}}`},
+	"ToolsListParams":       {`{}`},
+	"ToolsUnregisterParams": {`{"names":[]}`},
 }
 
 // probes are values for a member with a tag and a type: some of every kind,
@@ -249,6 +258,8 @@ func TestSchemaIsWhatDecodeEnforces(t *testing.T) {
 	for _, m := range rpc.Methods() {
 		if m.Side == schema.SideServer {
 			sent(m.Params, types)
+		} else if m.Result != nil {
+			sent(m.Result, types)
 		}
 	}
 	require.Len(t, bases, len(types), "every type has a base")
@@ -309,6 +320,7 @@ type witness struct {
 	schema *published
 	counts map[string]int
 	open   map[string][]message // requests without an answer, by id
+	posed  map[string]string    // methods of the server's requests, by id
 }
 
 // check validates the params or the result of a method.
@@ -325,6 +337,12 @@ func (w *witness) check(method, part string, value json.RawMessage) error {
 func (w *witness) says(m message) {
 	_, known := w.schema.place(m.Method, "params")
 	switch {
+	case m.Method == "" && m.Result != nil && w.posed[w.id(m)] != "":
+		// What the server makes of one that is invalid is in the transcript.
+		if w.check(w.posed[w.id(m)], "result", m.Result) != nil {
+			w.counts["unusable"]++
+		}
+	case m.Method == "":
 	case m.ID != nil:
 		w.open[w.id(m)] = append(w.open[w.id(m)], m)
 	case known:
@@ -335,6 +353,9 @@ func (w *witness) says(m message) {
 func (w *witness) hears(m message) {
 	if m.Method != "" {
 		require.NoError(w.t, w.check(m.Method, "params", m.Params), "%s %s", m.Method, m.Params)
+		if m.ID != nil {
+			w.posed[w.id(m)] = m.Method
+		}
 		return
 	}
 	var kind schema.Kind
@@ -417,7 +438,7 @@ func TestTranscriptsKeepToTheSchema(t *testing.T) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			archive, err := txtar.ParseFile(file)
 			require.NoError(t, err)
-			w := witness{t, p, counts, map[string][]message{}}
+			w := witness{t, p, counts, map[string][]message{}, map[string]string{}}
 			take := map[string]func(message){"client": w.says, "bytes": w.says, "server": w.hears, "sorted": w.hears}
 			for _, f := range archive.Files {
 				text := string(f.Data)
@@ -437,5 +458,6 @@ func TestTranscriptsKeepToTheSchema(t *testing.T) {
 	require.Greater(t, counts["params"], 200)
 	require.Greater(t, counts["result"], 50)
 	require.Greater(t, counts["refused"], 50)
+	require.Equal(t, 4, counts["unusable"], "the answers that tool_call_unusable and tool_approve show")
 	t.Log(counts)
 }

@@ -28,6 +28,8 @@ type stream struct {
 	out    *writer
 	closer func() error
 	log    *slog.Logger
+	// answered takes the responses, on the reader's goroutine.
+	answered func(message)
 
 	// current is the message that ReadObject returned last. The connection
 	// calls its handler on the same goroutine before it reads on.
@@ -89,7 +91,7 @@ func (s *stream) read() (message, error) {
 			s.log.Info("bad message", "err", problem)
 			s.out.add(item{body: appendError(nil, m.id, problem), atOnce: true})
 		case m.response:
-			s.log.Info("a response to no request is ignored")
+			s.answered(m)
 		default:
 			return m, nil
 		}

@@ -17,8 +17,9 @@ package schema
 // History:
 //
 //	1  The first version: lifecycle, models/list, model/load, model/unload,
-//	   tokens/count, generate with generate/delta and generate/status, cancel,
-//	   tool-register, tools/list.
+//	   tokens/count, generate with generate/delta, generate/status and
+//	   generate/toolCall, cancel, sessions, tool-register, tools/list,
+//	   tools/unregister, tool/call, tool/approve, tool/progress, agent/status.
 const Version = 1
 
 // Empty is the params or result of a method that has none. Members that a

@@ -24,6 +24,7 @@ const (
 	KindModelNotFound   Kind = "model_not_found"
 	KindModelLoadFailed Kind = "model_load_failed"
 	KindContextOverflow Kind = "context_overflow"
+	KindSessionNotFound Kind = "session_not_found"
 	KindDuplicateID     Kind = "duplicate_id"
 	KindToolConflict    Kind = "tool_conflict"
 	KindToolNotFound    Kind = "tool_not_found"
@@ -63,6 +64,7 @@ var ErrorCodes = []ErrorCode{
 	{KindModelNotFound, -31002, false, "no such model; data.available lists the installed ones"},
 	{KindModelLoadFailed, -31003, false, "the model cannot be loaded; data.cause says why"},
 	{KindContextOverflow, -31004, false, "the prompt leaves no room in the model's context"},
+	{KindSessionNotFound, -31005, false, "no session of this id is open"},
 	{KindDuplicateID, -31006, false, "the generationId is in use"},
 	{KindToolConflict, -31007, false, "a tool of this name is registered and replace is not set, or the set is full"},
 	{KindToolNotFound, -31007, false, "no tool of this name is registered"},

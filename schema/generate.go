@@ -9,26 +9,42 @@ type GenerateParams struct {
 	// client chooses it, unique among its running generations; the server
 	// assigns one where it is absent.
 	GenerationID string `json:"generationId,omitempty" jsonschema:"maxLength=128"`
-	// Model is the id of the model; absent means the default model.
+	// SessionID names the session that this is a turn of. Messages are then what
+	// the turn adds to it; the answer is added when it has ended, also where it
+	// was cancelled. A turn that ends with an error adds nothing.
+	SessionID string `json:"sessionId,omitempty" jsonschema:"minLength=1,maxLength=128"`
+	// Model is the id of the model; absent means the session's, or the default
+	// model.
 	Model string `json:"model,omitempty" jsonschema:"maxLength=512"`
 	// Messages is the conversation so far, rendered by the model's chat
 	// template.
 	Messages []Message `json:"messages,omitempty" jsonschema:"maxItems=16384"`
 	// Prompt is raw text that no template touches; special tokens in it count.
+	// It has neither tools nor a session.
 	Prompt *string `json:"prompt,omitempty"`
 	// Tools are the tools that the model may call: names of registered tools
-	// and tools given in place. Absent means all registered tools.
+	// and tools given in place. Absent means the session's, or all registered
+	// tools.
 	Tools *[]ToolRef `json:"tools,omitempty" jsonschema:"maxItems=256"`
-	// ToolMode says who runs the tools. Absent means return.
+	// ToolMode says who runs the tools. Absent means callback where the client
+	// has the capability tools.call, else return.
 	ToolMode ToolMode `json:"toolMode,omitempty" jsonschema:"enum=callback,enum=return,enum=none"`
 	// ToolChoice says whether the model must call a tool. Absent means auto.
 	ToolChoice *ToolChoice `json:"toolChoice,omitempty"`
+	// ParallelToolCalls says whether one answer may call several tools, which
+	// then run at the same time. Absent means true; false ends an answer behind
+	// its first call.
+	ParallelToolCalls *bool `json:"parallelToolCalls,omitempty"`
+	// MaxRounds bounds the answers of the model within this generation; absent
+	// means 25.
+	MaxRounds int `json:"maxRounds,omitempty" jsonschema:"minimum=1,maximum=1000"`
 	// Sampling chooses tokens.
 	Sampling Sampling `json:"sampling,omitzero"`
 	// Logprobs asks for the log-probability of each generated token, and of so many
 	// of the most probable tokens in its place. Absent means neither.
 	Logprobs int `json:"logprobs,omitempty" jsonschema:"minimum=0,maximum=20"`
-	// MaxTokens bounds the output; absent means what the context still holds.
+	// MaxTokens bounds the output, that of all rounds together; absent means what
+	// the context still holds.
 	MaxTokens int `json:"maxTokens,omitempty" jsonschema:"minimum=1,maximum=2147483647"`
 	// Stop are texts that end the generation; they are not part of the output.
 	Stop []string `json:"stop,omitempty" jsonschema:"maxItems=16,minLength=1,maxLength=1024"`
@@ -70,6 +86,8 @@ type Message struct {
 	ToolCallID string `json:"toolCallId,omitempty" jsonschema:"maxLength=128"`
 	// Name is the tool that a tool message comes from.
 	Name string `json:"name,omitempty" jsonschema:"maxLength=64"`
+	// Interrupted marks an answer that was cancelled before its end.
+	Interrupted bool `json:"interrupted,omitempty"`
 }
 
 // Content is what a message says. On the wire a string is short for one text
@@ -111,6 +129,7 @@ const (
 	PartText      PartType = "text"
 	PartReasoning PartType = "reasoning"
 	PartImage     PartType = "image"
+	PartResource  PartType = "resource"
 )
 
 // Part is one piece of a message.
@@ -123,6 +142,18 @@ type Part struct {
 	Data string `json:"data,omitempty"`
 	// MimeType is the format of an image part.
 	MimeType string `json:"mimeType,omitempty" jsonschema:"maxLength=128"`
+	// Resource is the content of a resource part; of a tool's result only.
+	Resource *Resource `json:"resource,omitempty"`
+}
+
+// Resource is a document that a tool returns.
+type Resource struct {
+	// URI names the document.
+	URI string `json:"uri" jsonschema:"maxLength=4096"`
+	// MimeType is its format.
+	MimeType string `json:"mimeType,omitempty" jsonschema:"maxLength=128"`
+	// Text is its content, where that is text.
+	Text string `json:"text,omitempty"`
 }
 
 // ToolCall is one call of a tool by a model.
@@ -260,11 +291,14 @@ type DeltaPart struct {
 type GenerateState string
 
 // The stages, in their order; loading is left out where the model is loaded.
+// While tools run, the stage is tool; then it goes back to queued for the next
+// round.
 const (
 	StateQueued   GenerateState = "queued"
 	StateLoading  GenerateState = "loading"
 	StatePrefill  GenerateState = "prefill"
 	StateDecoding GenerateState = "decoding"
+	StateTool     GenerateState = "tool"
 	StateDone     GenerateState = "done"
 )
 
@@ -276,7 +310,9 @@ type GenerateStatus struct {
 	// Seq counts the notifications of this generation from 0 without gaps.
 	Seq int64 `json:"seq"`
 	// State is the stage.
-	State GenerateState `json:"state" jsonschema:"enum=queued,enum=loading,enum=prefill,enum=decoding,enum=done"`
+	State GenerateState `json:"state" jsonschema:"enum=queued,enum=loading,enum=prefill,enum=decoding,enum=tool,enum=done"`
+	// Round counts the answers of the model within this generation, from 0.
+	Round int `json:"round,omitempty"`
 	// PromptTokens is the length of the prompt, once it is known.
 	PromptTokens int `json:"promptTokens,omitempty"`
 	// CachedTokens of the prompt need no processing.
@@ -329,11 +365,12 @@ type GenerateResult struct {
 }
 
 // Usage counts the tokens and the time of one generation. Times are in
-// milliseconds.
+// milliseconds; with several rounds they are the sum of all rounds, without the
+// time that tools took.
 type Usage struct {
-	// PromptTokens is the length of the prompt.
+	// PromptTokens is the length of the prompt, that of the last round.
 	PromptTokens int `json:"promptTokens"`
-	// CachedTokens of the prompt needed no processing.
+	// CachedTokens of that prompt needed no processing.
 	CachedTokens int `json:"cachedTokens"`
 	// CompletionTokens is the number of generated tokens.
 	CompletionTokens int `json:"completionTokens"`
@@ -353,11 +390,13 @@ type Usage struct {
 	TokensPerSecond float64 `json:"tokensPerSecond"`
 }
 
-// CancelParams asks to end one generation, or all. Exactly one member is
-// given.
+// CancelParams asks to end one generation, those of a session, or all. Exactly
+// one member is given.
 type CancelParams struct {
 	// GenerationID names the generation.
 	GenerationID string `json:"generationId,omitempty" jsonschema:"minLength=1,maxLength=128"`
+	// SessionID names the session.
+	SessionID string `json:"sessionId,omitempty" jsonschema:"minLength=1,maxLength=128"`
 	// All ends every generation of this connection.
 	All bool `json:"all,omitempty"`
 }
@@ -366,8 +405,8 @@ type CancelParams struct {
 type CancelResult struct {
 	// Cancelled says that there was something to cancel.
 	Cancelled bool `json:"cancelled"`
-	// State is the stage that the generation was in, or unknown. With all it is
-	// the furthest stage among those cancelled.
+	// State is the stage that the generation was in, or unknown. Of several it is
+	// the furthest.
 	State GenerateState `json:"state"`
 }
 

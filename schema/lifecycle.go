@@ -38,6 +38,18 @@ type ClientCapabilities struct {
 type ClientHarmonyd struct {
 	// ProtocolVersion is the newest version that the client speaks.
 	ProtocolVersion int `json:"protocolVersion,omitempty" jsonschema:"minimum=1,maximum=1000000"`
+	// Tools is what the client does for the tools of generations.
+	Tools ClientTools `json:"tools,omitzero"`
+}
+
+// ClientTools is what the client does for the tools of generations.
+type ClientTools struct {
+	// Call says that the client answers tool/call. It makes callback the tool
+	// mode of generations that name none.
+	Call bool `json:"call,omitempty"`
+	// Approve says that the client answers tool/approve. Without it, tools that
+	// have to be approved are never called.
+	Approve bool `json:"approve,omitempty"`
 }
 
 // InitializeResult answers initialize.
@@ -67,6 +79,8 @@ type ServerHarmonyd struct {
 	// Methods lists the methods that the server takes, requests and
 	// notifications, in the order of the documentation.
 	Methods []string `json:"methods"`
+	// Requests lists what the server may ask the client.
+	Requests []string `json:"requests"`
 	// Notifications lists what the server may send.
 	Notifications []string `json:"notifications"`
 	// Stream is the batching policy of a request that names none.
@@ -97,6 +111,8 @@ type Limits struct {
 	MaxTools int `json:"maxTools"`
 	// MaxToolBytes bounds the size of all registered tools together.
 	MaxToolBytes int `json:"maxToolBytes"`
+	// MaxSessions bounds the sessions that are open.
+	MaxSessions int `json:"maxSessions"`
 }
 
 // DefaultLimits are the limits of a server that was started without others.
@@ -111,6 +127,7 @@ func DefaultLimits() Limits {
 		MaxQueuedGenerations: 32,
 		MaxTools:             256,
 		MaxToolBytes:         2 << 20,
+		MaxSessions:          256,
 	}
 }
 
@@ -142,6 +159,8 @@ type SetTraceParams struct {
 type LogTraceParams struct {
 	// Message is one line about one request.
 	Message string `json:"message"`
+	// Verbose says more, where trace is verbose.
+	Verbose string `json:"verbose,omitempty"`
 }
 
 // MessageType is LSP's severity of a log message.

@@ -168,7 +168,7 @@ func markTypes(defs jsonschema.Definitions, rows []publishedMethod) {
 // sources are the files of this package that declare wire types: the document
 // is printed far from them.
 //
-//go:embed doc.go errors.go generate.go lifecycle.go models.go sampling.go tools.go shorthand.go
+//go:embed doc.go errors.go generate.go lifecycle.go models.go sampling.go session.go toolcall.go tools.go shorthand.go
 var sources embed.FS
 
 // parsed is what the sources say beyond what reflection tells.

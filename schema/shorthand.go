@@ -191,11 +191,21 @@ func (t ProgressToken) MarshalJSON() ([]byte, error) {
 // decoded; JSONSchemaExtend publishes them.
 
 func (p *GenerateParams) broken() string {
-	return oneOf("messages", p.Messages, "prompt", p.Prompt)
+	if problem := oneOf("messages", p.Messages, "prompt", p.Prompt); problem != "" {
+		return problem
+	}
+	if p.Prompt != nil && p.SessionID != "" {
+		return "prompt and sessionId are both given: a session takes messages"
+	}
+	return ""
 }
 
-// JSONSchemaExtend publishes that exactly one of messages and prompt is given.
-func (GenerateParams) JSONSchemaExtend(s *jsonschema.Schema) { extendOneOf(s, "messages", "prompt") }
+// JSONSchemaExtend publishes that exactly one of messages and prompt is given,
+// and that prompt has no session.
+func (GenerateParams) JSONSchemaExtend(s *jsonschema.Schema) {
+	extendOneOf(s, "messages", "prompt")
+	s.Not = &jsonschema.Schema{Required: []string{"prompt", "sessionId"}}
+}
 
 func (p *TokensCountParams) broken() string {
 	return oneOf("messages", p.Messages, "text", p.Text)
@@ -223,20 +233,27 @@ func extendOneOf(s *jsonschema.Schema, list, single string) {
 }
 
 func (p *CancelParams) broken() string {
-	switch {
-	case p.GenerationID == "" && !p.All:
-		return "neither generationId nor all:true is given"
-	case p.GenerationID != "" && p.All:
-		return "generationId and all:true are both given, want one"
+	given := 0
+	for _, is := range []bool{p.GenerationID != "", p.SessionID != "", p.All} {
+		if is {
+			given++
+		}
 	}
-	return ""
+	switch given {
+	case 0:
+		return "none of generationId, sessionId and all:true is given"
+	case 1:
+		return ""
+	}
+	return "generationId, sessionId and all:true exclude one another"
 }
 
-// JSONSchemaExtend publishes that exactly one of generationId and all:true is
-// given.
+// JSONSchemaExtend publishes that exactly one of generationId, sessionId and
+// all:true is given.
 func (CancelParams) JSONSchemaExtend(s *jsonschema.Schema) {
 	s.OneOf = []*jsonschema.Schema{
 		{Required: []string{"generationId"}},
+		{Required: []string{"sessionId"}},
 		having("all", &jsonschema.Schema{Const: true}, "all"),
 	}
 }

@@ -17,7 +17,25 @@ type ToolSpec struct {
 	OutputSchema json.RawMessage `json:"outputSchema,omitempty"`
 	// Annotations are hints about what the tool does to the world.
 	Annotations *ToolAnnotations `json:"annotations,omitempty"`
+	// Kind says what sort of work the tool does, for icons: read, edit, delete,
+	// move, search, execute, think, fetch, other or one of the client's own.
+	Kind string `json:"kind,omitempty" jsonschema:"maxLength=64"`
+	// Approval says whether a person is asked before each call. Absent means
+	// never.
+	Approval Approval `json:"approval,omitempty" jsonschema:"enum=never,enum=ask"`
+	// TimeoutMS is the most time that one call may take, the asking not counted;
+	// absent means any.
+	TimeoutMS int `json:"timeoutMs,omitempty" jsonschema:"minimum=1,maximum=86400000"`
 }
+
+// Approval says whether a person is asked before a tool is called.
+type Approval string
+
+// The kinds of approval.
+const (
+	ApprovalNever Approval = "never"
+	ApprovalAsk   Approval = "ask"
+)
 
 // ToolAnnotations are hints about a tool, not promises.
 type ToolAnnotations struct {
@@ -45,6 +63,9 @@ type ToolRef struct {
 type ToolRegisterParams struct {
 	// Tools are the tools, in the order in which models will read them.
 	Tools []ToolSpec `json:"tools" jsonschema:"maxItems=256"`
+	// SessionID registers them for one session, until it is closed. Absent means
+	// for all generations.
+	SessionID string `json:"sessionId,omitempty" jsonschema:"minLength=1,maxLength=128"`
 	// Replace lets a tool take the place of one with the same name.
 	Replace bool `json:"replace,omitempty"`
 }
@@ -67,6 +88,23 @@ type RegisteredTool struct {
 	Warnings []FieldError `json:"warnings,omitempty"`
 }
 
+// ToolsUnregisterParams takes tools away from later generations: all that are
+// named, or none where one of them is not registered. Generations that run
+// keep the tools that they began with.
+type ToolsUnregisterParams struct {
+	// Names are the names of the tools.
+	Names []string `json:"names" jsonschema:"maxItems=256,minLength=1,maxLength=64"`
+	// SessionID takes away what was registered for this session.
+	SessionID string `json:"sessionId,omitempty" jsonschema:"minLength=1,maxLength=128"`
+}
+
+// ToolsListParams asks for the registered tools.
+type ToolsListParams struct {
+	// SessionID asks for the tools that a generation of this session can use.
+	// Absent means those registered for all generations.
+	SessionID string `json:"sessionId,omitempty" jsonschema:"minLength=1,maxLength=128"`
+}
+
 // ToolSource says where a tool comes from.
 type ToolSource string
 
@@ -75,7 +113,7 @@ const (
 	SourceClient ToolSource = "client"
 )
 
-// ToolsListResult answers tools/list.
+// ToolsListResult answers tools/list and tools/unregister.
 type ToolsListResult struct {
 	// Tools are the tools in the order of their registration.
 	Tools []ToolInfo `json:"tools"`
@@ -90,4 +128,14 @@ type ToolInfo struct {
 	Source ToolSource `json:"source"`
 	// Digest is the SHA-256 of the tool's definition in hexadecimal.
 	Digest string `json:"digest"`
+	// SessionID is the session that the tool was registered for, where it was.
+	SessionID string `json:"sessionId,omitempty"`
+}
+
+// Tool is a tool whose schemas are compiled. It is immutable.
+type Tool struct {
+	ToolInfo
+	Input *Validator
+	// Output is nil where the tool has no outputSchema.
+	Output *Validator
 }

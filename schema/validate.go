@@ -83,6 +83,28 @@ func Compile(raw json.RawMessage) (*Validator, []FieldError) {
 	return &Validator{compiled: compiled, Unchecked: w.unchecked, Subschemas: w.schemas}, nil
 }
 
+// Check returns the places in a value that break the schema, 16 at most, as
+// JSON Pointers into the value. Data is JSON that Scan has found sound.
+func (v *Validator) Check(data json.RawMessage) []FieldError {
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	if err != nil {
+		return []FieldError{{Message: err.Error()}}
+	}
+	w := schemaWalk{}
+	if w.numbers(value, ""); len(w.bad) > 0 {
+		return w.bad[:min(len(w.bad), maxFieldErrors)]
+	}
+	var found *jsonschema.ValidationError
+	switch err := v.compiled.Validate(value); {
+	case err == nil:
+		return nil
+	case errors.As(err, &found):
+		return appendLeaves(nil, found)
+	default:
+		return []FieldError{{Message: err.Error()}}
+	}
+}
+
 // refusingLoader is asked for every document that the schema does not hold
 // itself.
 type refusingLoader struct{}

@@ -126,3 +126,23 @@ func TestUncheckedAreFew(t *testing.T) {
 	require.Empty(t, bad)
 	require.Len(t, v.Unchecked, 16)
 }
+
+func TestCheckNamesPlaces(t *testing.T) {
+	v, places := Compile(json.RawMessage(`{"type":"object","properties":{"path":{"type":"string"},"n":{"type":"integer","minimum":1}},"required":["path"],"additionalProperties":false}`))
+	require.Empty(t, places)
+	require.Empty(t, v.Check(json.RawMessage(`{"path":"a","n":2}`)))
+	for _, c := range []struct{ value, path, message string }{
+		{`{}`, "", "missing property 'path'"},
+		{`{"path":7}`, "/path", "got number, want string"},
+		{`{"path":"a","n":0}`, "/n", "minimum"},
+		{`{"path":"a","x":1}`, "", "additional properties 'x' not allowed"},
+		{`[]`, "", "got array, want object"},
+		{`{"path":"a","n":1e999999999}`, "/n", "exponent 999999999"}, // would be computed to the last digit
+		{`{`, "", "EOF"},
+	} {
+		bad := v.Check(json.RawMessage(c.value))
+		require.NotEmpty(t, bad, c.value)
+		require.Equal(t, c.path, bad[0].InstancePath, c.value)
+		require.Contains(t, bad[0].Message, c.message)
+	}
+}

@@ -25,12 +25,11 @@ type Registry struct {
 	revision int64
 }
 
-// tool is one registered tool. Input and output are its schemas, compiled when
-// it was registered so that a call cannot fail for them.
+// tool is one registered tool, compiled when it was registered so that a call
+// cannot fail for its schemas.
 type tool struct {
-	info          schema.ToolInfo
-	size          int // bytes of the definition
-	input, output *schema.Validator
+	schema.Tool
+	size int // bytes of the definition
 	// warnings are the places in the schemas that are not checked.
 	warnings []schema.FieldError
 }
@@ -39,13 +38,17 @@ type tool struct {
 func NewRegistry() *Registry { return new(Registry) }
 
 // Register adds tools at the end of the set, all or none. With Replace a tool
-// takes the place of the one with its name. The errors are *schema.Error:
-// invalid_params for names and texts, tool_schema_invalid with all places of all tools
-// that are wrong, tool_conflict for a name that is taken or a set that is full.
+// takes the place of the one with its name; one for a session hides the one of that
+// name for all. The errors are *schema.Error: invalid_params for names and texts,
+// tool_schema_invalid with all places of all tools that are wrong, tool_conflict for
+// a name that is taken or a set that is full.
 func (r *Registry) Register(p schema.ToolRegisterParams) (schema.ToolRegisterResult, error) {
 	added, err := compile(p.Tools)
 	if err != nil {
 		return schema.ToolRegisterResult{}, err
+	}
+	for i := range added {
+		added[i].SessionID = p.SessionID
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -59,20 +62,149 @@ func (r *Registry) Register(p schema.ToolRegisterParams) (schema.ToolRegisterRes
 	}
 	res := schema.ToolRegisterResult{Registered: make([]schema.RegisteredTool, len(added)), Revision: r.revision}
 	for i, t := range added {
-		res.Registered[i] = schema.RegisteredTool{Name: t.info.Name, Digest: t.info.Digest, Warnings: t.warnings}
+		res.Registered[i] = schema.RegisteredTool{Name: t.Name, Digest: t.Digest, Warnings: t.warnings}
 	}
 	return res, nil
 }
 
-// List returns the tools in the order of their registration.
-func (r *Registry) List() schema.ToolsListResult {
+// Unregister takes tools away that were registered for a session, or for all where
+// session is empty: all that are named, or none with the error tool_not_found.
+func (r *Registry) Unregister(session string, names []string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	res := schema.ToolsListResult{Tools: make([]schema.ToolInfo, len(r.tools)), Revision: r.revision}
-	for i := range r.tools {
-		res.Tools[i] = r.tools[i].info
+	set := slices.Clone(r.tools)
+	for i, name := range names {
+		at := slices.IndexFunc(set, func(t tool) bool { return t.Name == name && t.SessionID == session })
+		if at < 0 {
+			return notFound(fmt.Sprintf("/names/%d", i), name)
+		}
+		set = slices.Delete(set, at, at+1)
+	}
+	if len(set) < len(r.tools) {
+		r.tools = set
+		r.revision++
+	}
+	return nil
+}
+
+func notFound(path, name string) error {
+	err := schema.Errorf(schema.KindToolNotFound, "no tool named %q is registered", name)
+	err.Data.Errors = []schema.FieldError{{Tool: name, InstancePath: path, Message: "is not registered"}}
+	return err
+}
+
+// Forget takes all tools of a session away.
+func (r *Registry) Forget(session string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	set := slices.DeleteFunc(slices.Clone(r.tools), func(t tool) bool { return t.SessionID == session })
+	if len(set) < len(r.tools) {
+		r.tools = set
+		r.revision++
+	}
+}
+
+// Fork registers the tools of a session for another one too, as far as there is
+// room for them.
+func (r *Registry) Fork(from, to string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var added []tool
+	for _, t := range r.tools {
+		if t.SessionID == from {
+			t.SessionID = to
+			added = append(added, t)
+		}
+	}
+	set, changed, err := merge(r.tools, added, true)
+	if err != nil {
+		return err
+	}
+	r.tools = set
+	if changed {
+		r.revision++
+	}
+	return nil
+}
+
+// List returns the tools that a generation of a session can use, or those for all
+// where session is empty, in the order of their registration.
+func (r *Registry) List(session string) schema.ToolsListResult {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	seen := r.seen(session)
+	res := schema.ToolsListResult{Tools: make([]schema.ToolInfo, len(seen)), Revision: r.revision}
+	for i := range seen {
+		res.Tools[i] = seen[i].ToolInfo
 	}
 	return res
+}
+
+// seen are the tools that a session sees. It is called with the lock held.
+func (r *Registry) seen(session string) []tool {
+	var own []tool
+	for _, t := range r.tools {
+		if session != "" && t.SessionID == session {
+			own = append(own, t)
+		}
+	}
+	var all []tool
+	for _, t := range r.tools {
+		hidden := slices.ContainsFunc(own, func(o tool) bool { return o.Name == t.Name })
+		if t.SessionID == "" && !hidden || t.SessionID != "" && t.SessionID == session {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+// Resolve returns the tools of one generation: those that refs names and defines,
+// or all that its session sees where refs is nil. What it returns stays as it is,
+// whatever is registered later. The errors are those of Register and tool_not_found.
+func (r *Registry) Resolve(session string, refs *[]schema.ToolRef) ([]schema.Tool, error) {
+	r.mu.Lock()
+	seen := r.seen(session)
+	r.mu.Unlock()
+	if refs == nil {
+		return plain(seen), nil
+	}
+	var given []schema.ToolSpec
+	for _, ref := range *refs {
+		if ref.Spec != nil {
+			given = append(given, *ref.Spec)
+		}
+	}
+	defined, err := compile(given)
+	if err != nil {
+		return nil, err
+	}
+	var set []tool
+	for i, ref := range *refs {
+		path := fmt.Sprintf("/tools/%d", i)
+		var t tool
+		if ref.Spec != nil {
+			t, defined = defined[0], defined[1:]
+		} else {
+			at := slices.IndexFunc(seen, func(t tool) bool { return t.Name == ref.Name })
+			if at < 0 {
+				return nil, notFound(path, ref.Name)
+			}
+			t = seen[at]
+		}
+		if slices.ContainsFunc(set, func(o tool) bool { return o.Name == t.Name }) {
+			return nil, schema.InvalidParam(path, "the name %q stands twice", t.Name)
+		}
+		set = append(set, t)
+	}
+	return plain(set), nil
+}
+
+func plain(set []tool) []schema.Tool {
+	out := make([]schema.Tool, len(set))
+	for i := range set {
+		out[i] = set[i].Tool
+	}
+	return out
 }
 
 // merge returns old with added in it, and whether that is another set.
@@ -80,15 +212,17 @@ func merge(old, added []tool, replace bool) (set []tool, changed bool, err error
 	set = slices.Clone(old)
 	var taken []schema.FieldError
 	for i, t := range added {
-		at := slices.IndexFunc(set, func(o tool) bool { return o.info.Name == t.info.Name })
+		own := slices.IndexFunc(set, func(o tool) bool { return o.Name == t.Name && o.SessionID == t.SessionID })
+		// A name for all is taken for sessions too.
+		conflict := own >= 0 || slices.ContainsFunc(set, func(o tool) bool { return o.Name == t.Name && o.SessionID == "" })
 		switch {
-		case at < 0:
-			set, changed = append(set, t), true
-		case replace:
-			changed = changed || set[at].info.Digest != t.info.Digest
-			set[at] = t
+		case conflict && !replace:
+			taken = append(taken, schema.FieldError{Tool: t.Name, InstancePath: place(i, "name"), Message: "is registered already"})
+		case own >= 0:
+			changed = changed || set[own].Digest != t.Digest
+			set[own] = t
 		default:
-			taken = append(taken, schema.FieldError{Tool: t.info.Name, InstancePath: place(i, "name"), Message: "is registered already"})
+			set, changed = append(set, t), true
 		}
 	}
 	if len(taken) > 0 {
@@ -144,7 +278,7 @@ func compile(specs []schema.ToolSpec) ([]tool, error) {
 			return nil, err
 		}
 		bad = append(bad, more...)
-		for _, v := range []*schema.Validator{tools[i].input, tools[i].output} {
+		for _, v := range []*schema.Validator{tools[i].Input, tools[i].Output} {
 			if v != nil {
 				subschemas += v.Subschemas
 			}
@@ -167,9 +301,9 @@ func (t *tool) define(i int, s schema.ToolSpec) (bad []schema.FieldError, err er
 		}
 		return v
 	}
-	t.input = compile(s.InputSchema, "inputSchema")
+	t.Input = compile(s.InputSchema, "inputSchema")
 	if s.OutputSchema != nil {
-		t.output = compile(s.OutputSchema, "outputSchema")
+		t.Output = compile(s.OutputSchema, "outputSchema")
 	}
 	if len(bad) > 0 {
 		return bad, nil
@@ -181,7 +315,7 @@ func (t *tool) define(i int, s schema.ToolSpec) (bad []schema.FieldError, err er
 	}
 	sum := sha256.Sum256(definition)
 	t.size = len(definition)
-	t.info = schema.ToolInfo{ToolSpec: s, Source: schema.SourceClient, Digest: hex.EncodeToString(sum[:])}
+	t.ToolInfo = schema.ToolInfo{ToolSpec: s, Source: schema.SourceClient, Digest: hex.EncodeToString(sum[:])}
 	return nil, nil
 }
 

@@ -27,7 +27,7 @@ func register(r *Registry, replace bool, specs ...schema.ToolSpec) (schema.ToolR
 // names are the tools of a registry in their order.
 func names(r *Registry) []string {
 	out := []string{}
-	for _, t := range r.List().Tools {
+	for _, t := range r.List("").Tools {
 		out = append(out, t.Name)
 	}
 	return out
@@ -42,7 +42,7 @@ func TestRegisterKeepsOrderAndBytes(t *testing.T) {
 	require.Len(t, res.Registered, 2)
 	_, err = register(r, false, spec("bee", `{}`))
 	require.NoError(t, err)
-	list := r.List()
+	list := r.List("")
 	require.Equal(t, []string{"zebra", "ant", "bee"}, names(r))
 	require.EqualValues(t, 2, list.Revision)
 	require.Equal(t, odd, string(list.Tools[0].InputSchema))
@@ -85,7 +85,7 @@ func TestReplace(t *testing.T) {
 	r := NewRegistry()
 	_, err := register(r, false, spec("a", `{}`), spec("b", `{}`))
 	require.NoError(t, err)
-	before := r.List()
+	before := r.List("")
 
 	_, err = register(r, false, spec("c", `{}`), spec("b", `{"type":"object"}`), spec("a", `{}`))
 	require.Equal(t, &schema.Error{
@@ -95,7 +95,7 @@ func TestReplace(t *testing.T) {
 			{Tool: "a", InstancePath: "/tools/2/name", Message: "is registered already"},
 		}},
 	}, err)
-	require.Equal(t, before, r.List(), "all or none")
+	require.Equal(t, before, r.List(""), "all or none")
 
 	res, err := register(r, true, spec("b", `{}`))
 	require.NoError(t, err)
@@ -170,10 +170,10 @@ func TestFullSet(t *testing.T) {
 	}
 	_, err := register(r, false, spec("more", `{}`))
 	require.ErrorContains(t, err, "the set would have 257 tools, and holds 256")
-	before := r.List()
+	before := r.List("")
 	_, err = register(r, true, spec("t7", `{"type":"object"}`), spec("more", `{}`))
 	require.ErrorContains(t, err, "the set would have 257 tools")
-	require.Equal(t, before, r.List(), "all or none")
+	require.Equal(t, before, r.List(""), "all or none")
 	_, err = register(r, true, spec("t7", `{"type":"object"}`))
 	require.NoError(t, err, "a replacement takes no place")
 
@@ -239,7 +239,7 @@ func TestManyClientsAtOnce(t *testing.T) {
 				if err != nil {
 					panic(err)
 				}
-				r.List()
+				r.List("")
 			}
 		})
 	}

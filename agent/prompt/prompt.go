@@ -8,7 +8,6 @@ package prompt
 
 import (
 	"fmt"
-	"strings"
 
 	"harmonyd/schema"
 )
@@ -134,26 +133,13 @@ func turnsOf(messages []schema.Message) ([]turn, error) {
 	for i := range messages {
 		m := &messages[i]
 		at := fmt.Sprintf("/messages/%d", i)
-		switch m.Role {
-		case schema.RoleSystem, schema.RoleUser, schema.RoleAssistant, schema.RoleTool:
-		case schema.RoleDeveloper:
-			return nil, schema.Unsupported("role developer", "%s/role: messages of the developer are not supported by this model", at)
-		default:
-			return nil, schema.InvalidParam(at+"/role", "got %q, want system, user, assistant or tool", m.Role)
+		if err := check(m, i); err != nil {
+			return nil, err
 		}
 		if len(m.ToolCalls) > 0 {
-			return nil, schema.Unsupported("toolCalls", "%s/toolCalls: tool calls in messages are not supported yet", at)
+			return nil, schema.Unsupported("toolCalls", "%s/toolCalls: WithTools was not asked", at)
 		}
-		var content strings.Builder
-		for j := range m.Content {
-			part := &m.Content[j]
-			if part.Type != schema.PartText {
-				return nil, schema.Unsupported("content part "+string(part.Type),
-					"%s/content/%d: parts of type %q are not supported by this model", at, j, part.Type)
-			}
-			content.WriteString(part.Text)
-		}
-		t := turn{role: m.Role, foreign: []foreign{{"content", at + "/content", content.String()}}}
+		t := turn{role: m.Role, foreign: []foreign{{"content", at + "/content", m.Content.Text()}}}
 		if m.Name != "" {
 			t.foreign = append(t.foreign, foreign{"name", at + "/name", m.Name})
 		}
@@ -163,6 +149,24 @@ func turnsOf(messages []schema.Message) ([]turn, error) {
 		turns[i] = t
 	}
 	return turns, nil
+}
+
+// check refuses a message, the ith, that no model of this package understands.
+func check(m *schema.Message, i int) error {
+	at := fmt.Sprintf("/messages/%d", i)
+	switch m.Role {
+	case schema.RoleSystem, schema.RoleUser, schema.RoleAssistant, schema.RoleTool:
+	case schema.RoleDeveloper:
+		return schema.Unsupported("role developer", "%s/role: messages of the developer are not supported by this model", at)
+	default:
+		return schema.InvalidParam(at+"/role", "got %q, want system, user, assistant or tool", m.Role)
+	}
+	for j := range m.Content {
+		if t := m.Content[j].Type; t != schema.PartText {
+			return schema.Unsupported("content part "+string(t), "%s/content/%d: parts of type %q are not supported by this model", at, j, t)
+		}
+	}
+	return nil
 }
 
 func (r *Renderer) render(turns []turn) (string, error) {

@@ -204,7 +204,7 @@ func TestRefusals(t *testing.T) {
 		{"developer", chatML, schema.Message{Role: schema.RoleDeveloper}, *schema.Unsupported("role developer", "/messages/0/role: messages of the developer are not supported by this model")},
 		{"unknown role", chatML, schema.Message{Role: "narrator"}, *schema.InvalidParam("/messages/0/role", `got "narrator", want system, user, assistant or tool`)},
 		{"image", chatML, schema.Message{Role: schema.RoleUser, Content: schema.Content{{Type: schema.PartText}, {Type: schema.PartImage}}}, *schema.Unsupported("content part image", `/messages/0/content/1: parts of type "image" are not supported by this model`)},
-		{"tool calls", chatML, schema.Message{Role: schema.RoleAssistant, ToolCalls: []schema.ToolCall{{}}}, *schema.Unsupported("toolCalls", "/messages/0/toolCalls: tool calls in messages are not supported yet")},
+		{"tool calls", chatML, schema.Message{Role: schema.RoleAssistant, ToolCalls: []schema.ToolCall{{}}}, *schema.Unsupported("toolCalls", "/messages/0/toolCalls: WithTools was not asked")},
 		{"template raises", template(func([]message) (string, error) { return "", errors.New("roles must alternate") }), user("x"), schema.Error{Code: -32803, Message: "chat template: roles must alternate", Data: schema.ErrorData{Kind: schema.KindRequestFailed, Cause: "roles must alternate"}}},
 		{"control token in a text that the template changes", shouts, user("a <|im_end|> b"), *schema.InvalidParam("/messages/0/content", `has the control token "<|im_end|>" in it, and the model's chat template does not pass it through as text`)},
 	} {

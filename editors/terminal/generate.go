@@ -127,7 +127,7 @@ func generate(ctx context.Context, c Commands, o Options, p schema.GenerateParam
 		return interrupted(ctx, err)
 	}
 	out := &printer{w: bufio.NewWriter(c.Out)}
-	r, err := a.Generate(ctx, p, out)
+	r, err := a.Generate(ctx, p, out, nil)
 	out.end()
 	if err != nil {
 		return err
@@ -189,6 +189,9 @@ func (p *printer) Logprobs([]schema.TokenLogprobs) {}
 
 // Status implements agent.Sink.
 func (p *printer) Status(schema.GenerateStatus) {}
+
+// ToolCall implements agent.Sink. There are no tools here.
+func (p *printer) ToolCall(schema.GenerateToolCall) {}
 
 // end ends the last line, so that a shell's prompt starts on its own.
 func (p *printer) end() {

@@ -119,7 +119,7 @@ func (s ServeOptions) check() error {
 
 // Agent is what the generate command needs of an agent.
 type Agent interface {
-	Generate(ctx context.Context, p schema.GenerateParams, s agent.Sink) (schema.GenerateResult, error)
+	Generate(ctx context.Context, p schema.GenerateParams, s agent.Sink, h agent.Host) (schema.GenerateResult, error)
 	LoadModel(ctx context.Context, p schema.ModelLoadParams, report func(done, total int64)) (schema.ModelLoadResult, error)
 }
 

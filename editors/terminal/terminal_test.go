@@ -32,7 +32,7 @@ type fake struct {
 	closed int
 }
 
-func (f *fake) Generate(ctx context.Context, p schema.GenerateParams, s agent.Sink) (schema.GenerateResult, error) {
+func (f *fake) Generate(ctx context.Context, p schema.GenerateParams, s agent.Sink, _ agent.Host) (schema.GenerateResult, error) {
 	f.asked = p
 	for _, piece := range f.pieces {
 		s.Text(ctx, schema.ChannelText, piece, 1)

@@ -5,7 +5,9 @@ package rpctest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,6 +29,9 @@ import (
 //	abort       wait until cancelled, and return the context's error
 //	gate        wait for Agent.Gate
 //	fail:KIND   an error of that kind
+//	tool:NAME,NAME            call these tools at once, with no arguments
+//	ask:NAME    ask whether NAME may be called
+//	round       begin another round
 //	crash, panic              an error that nobody described, a panic
 //	partial     an error that carries what was generated
 //	stop        end as a stop sequence does
@@ -39,6 +44,8 @@ type Agent struct {
 	Gate chan struct{}
 
 	mu       sync.Mutex
+	sessions []string
+	opened   int // sessions so far
 	tools    []schema.ToolInfo
 	revision int64
 	running  int
@@ -125,15 +132,64 @@ func (a *Agent) RegisterTools(_ context.Context, p schema.ToolRegisterParams) (s
 	return result, nil
 }
 
+// UnregisterTools forgets tools.
+func (a *Agent) UnregisterTools(ctx context.Context, p schema.ToolsUnregisterParams) (schema.ToolsListResult, error) {
+	a.mu.Lock()
+	for _, name := range p.Names {
+		i := slices.IndexFunc(a.tools, func(t schema.ToolInfo) bool { return t.Name == name })
+		if i < 0 {
+			a.mu.Unlock()
+			return schema.ToolsListResult{}, schema.Errorf(schema.KindToolNotFound, "tool %q is not registered", name)
+		}
+		a.tools = slices.Delete(a.tools, i, i+1)
+	}
+	a.revision++
+	a.mu.Unlock()
+	return a.ListTools(ctx, schema.ToolsListParams{})
+}
+
+// NewSession opens a session, which keeps nothing.
+func (a *Agent) NewSession(context.Context, schema.SessionNewParams) (schema.SessionResult, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.opened++
+	id := fmt.Sprintf("s%d", a.opened)
+	a.sessions = append(a.sessions, id)
+	return schema.SessionResult{SessionID: id}, nil
+}
+
+// CloseSession forgets a session.
+func (a *Agent) CloseSession(_ context.Context, p schema.SessionParams) (schema.Empty, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	i := slices.Index(a.sessions, p.SessionID)
+	if i < 0 {
+		return schema.Empty{}, schema.Errorf(schema.KindSessionNotFound, "session %q is not open", p.SessionID)
+	}
+	a.sessions = slices.Delete(a.sessions, i, i+1)
+	return schema.Empty{}, nil
+}
+
+// ForkSession opens another.
+func (a *Agent) ForkSession(ctx context.Context, p schema.SessionParams) (schema.SessionResult, error) {
+	a.mu.Lock()
+	known := slices.Contains(a.sessions, p.SessionID)
+	a.mu.Unlock()
+	if !known {
+		return schema.SessionResult{}, schema.Errorf(schema.KindSessionNotFound, "session %q is not open", p.SessionID)
+	}
+	return a.NewSession(ctx, schema.SessionNewParams{})
+}
+
 // ListTools lists the tools.
-func (a *Agent) ListTools(context.Context) (schema.ToolsListResult, error) {
+func (a *Agent) ListTools(context.Context, schema.ToolsListParams) (schema.ToolsListResult, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return schema.ToolsListResult{Tools: append([]schema.ToolInfo{}, a.tools...), Revision: a.revision}, nil
 }
 
 // Generate does what the script says.
-func (a *Agent) Generate(ctx context.Context, p schema.GenerateParams, s rpc.Sink) (schema.GenerateResult, error) {
+func (a *Agent) Generate(ctx context.Context, p schema.GenerateParams, s rpc.Sink, h rpc.Host) (schema.GenerateResult, error) {
 	a.count(1)
 	defer a.count(-1)
 	script := ""
@@ -143,7 +199,7 @@ func (a *Agent) Generate(ctx context.Context, p schema.GenerateParams, s rpc.Sin
 	case n > 0:
 		script = p.Messages[n-1].Content.Text()
 	}
-	g := generating{ctx: ctx, sink: s, max: p.MaxTokens, top: p.Logprobs, stop: schema.StopEndTurn}
+	g := generating{ctx: ctx, id: p.GenerationID, sink: s, host: h, max: p.MaxTokens, top: p.Logprobs, stop: schema.StopEndTurn}
 	for _, word := range strings.Fields(script) {
 		if err := g.do(a, word); err != nil {
 			return schema.GenerateResult{}, err
@@ -164,7 +220,10 @@ func (a *Agent) count(n int) {
 // generating is one scripted generation.
 type generating struct {
 	ctx             context.Context
+	id              string
 	sink            rpc.Sink
+	host            rpc.Host
+	round, calls    int
 	max             int
 	text, reasoning strings.Builder
 	tokens          int
@@ -198,7 +257,14 @@ func (g *generating) do(a *Agent, word string) error {
 	case "prefill":
 		g.sink.Status(schema.GenerateStatus{State: schema.StatePrefill, PromptTokens: 2 * n, ProcessedTokens: n})
 	case "decode":
-		g.sink.Status(schema.GenerateStatus{State: schema.StateDecoding})
+		g.sink.Status(schema.GenerateStatus{State: schema.StateDecoding, Round: g.round})
+	case "round":
+		g.round++
+		g.sink.Status(schema.GenerateStatus{State: schema.StateQueued, Round: g.round})
+	case "tool":
+		g.callTools(strings.Split(arg, ","))
+	case "ask":
+		g.ask(arg)
 	case "sleep":
 		g.wait(time.After(time.Duration(n) * time.Millisecond))
 	case "block":
@@ -230,6 +296,58 @@ func (g *generating) do(a *Agent, word string) error {
 		g.stop, g.done = schema.StopStopSequence, true
 	}
 	return nil
+}
+
+// callTools calls tools and says what they answered.
+func (g *generating) callTools(names []string) {
+	g.sink.Status(schema.GenerateStatus{State: schema.StateTool, Round: g.round})
+	type outcome struct {
+		result schema.ToolResult
+		err    error
+	}
+	outcomes := make([]outcome, len(names))
+	ids := make([]string, len(names))
+	var all sync.WaitGroup
+	for i, name := range names {
+		ids[i] = fmt.Sprintf("%s.%d", g.id, g.calls)
+		g.calls++
+		arguments := json.RawMessage(`{}`)
+		g.sink.ToolCall(schema.GenerateToolCall{CallID: ids[i], Name: name, Status: schema.CallPending, Arguments: arguments})
+		started := make(chan struct{})
+		all.Go(func() {
+			close(started)
+			outcomes[i].result, outcomes[i].err = g.host.CallTool(g.ctx, schema.ToolCallParams{
+				CallID: ids[i], Name: name, Arguments: arguments, Index: i, Batch: len(names),
+			})
+		})
+		<-started
+		g.pause(time.Nanosecond) // so that they go out in order
+	}
+	all.Wait()
+	for i, o := range outcomes {
+		status, text := schema.CallCompleted, o.result.Content.Text()+string(o.result.StructuredContent)
+		switch {
+		case g.ctx.Err() != nil:
+			status = schema.CallCancelled
+		case o.err != nil:
+			status, text = schema.CallFailed, o.err.Error()
+		}
+		g.sink.ToolCall(schema.GenerateToolCall{CallID: ids[i], Name: names[i], Status: status})
+		g.say(schema.ChannelText, text)
+	}
+}
+
+// ask asks whether a tool may be called and says what was answered.
+func (g *generating) ask(name string) {
+	answer, err := g.host.Approve(g.ctx, schema.ToolApproveParams{
+		CallID: g.id + ".ask", Name: name, Title: name, Source: schema.SourceClient, Arguments: json.RawMessage(`{}`),
+		Options: []schema.ApproveOption{{OptionID: "yes", Name: "Yes", Kind: schema.AllowOnce}},
+	})
+	if err != nil {
+		g.say(schema.ChannelText, err.Error())
+		return
+	}
+	g.say(schema.ChannelText, answer.Outcome+" "+answer.OptionID)
 }
 
 func (g *generating) say(channel schema.Channel, text string) {

@@ -293,7 +293,7 @@ type timedAgent struct {
 }
 
 // Generate says the tokens.
-func (a *timedAgent) Generate(ctx context.Context, _ schema.GenerateParams, s rpc.Sink) (schema.GenerateResult, error) {
+func (a *timedAgent) Generate(ctx context.Context, _ schema.GenerateParams, s rpc.Sink, _ rpc.Host) (schema.GenerateResult, error) {
 	tick := time.NewTicker(a.step)
 	defer tick.Stop()
 	for i := range a.tokens {

@@ -32,6 +32,8 @@ export const errors = {
   model_load_failed: { code: -31003, retryable: false },
   // the prompt leaves no room in the model's context
   context_overflow: { code: -31004, retryable: false },
+  // no session of this id is open
+  session_not_found: { code: -31005, retryable: false },
   // the generationId is in use
   duplicate_id: { code: -31006, retryable: false },
   // a tool of this name is registered and replace is not set, or the set is full
@@ -62,14 +64,24 @@ export interface ClientRequests {
   "model/unload": { params: ModelUnloadParams; result: ModelUnloadResult };
   /** Counts the tokens of a text or a conversation. */
   "tokens/count": { params: TokensCountParams; result: TokensCountResult };
+  /** Opens a conversation that the server keeps. */
+  "session/new": { params: SessionNewParams; result: SessionResult };
+  /** Ends what a session generates, and forgets it. */
+  "session/close": { params: SessionParams; result: Empty };
+  /** Copies a session as it is after its finished turns. */
+  "session/fork": { params: SessionParams; result: SessionResult };
   /** Generates, and streams while it does. */
   "generate": { params: GenerateParams; result: GenerateResult };
   /** Ends generations early. */
   "cancel": { params: CancelParams; result: CancelResult };
   /** Registers tools for later generations. */
   "tool-register": { params: ToolRegisterParams; result: ToolRegisterResult };
+  /** The same as tool-register. */
+  "tools/register": { params: ToolRegisterParams; result: ToolRegisterResult };
+  /** Takes registered tools away. */
+  "tools/unregister": { params: ToolsUnregisterParams; result: ToolsListResult };
   /** Lists the registered tools. */
-  "tools/list": { params: Empty; result: ToolsListResult };
+  "tools/list": { params: ToolsListParams; result: ToolsListResult };
 }
 
 /** The params of the notifications that the client sends, by method. */
@@ -84,10 +96,16 @@ export interface ClientNotifications {
   "$/setTrace": SetTraceParams;
   /** Ends generations early. */
   "cancel": CancelParams;
+  /** Tells how far a tool/call has got. */
+  "tool/progress": ToolProgressParams;
 }
 
 /** The requests that the server sends, by method. */
 export interface ServerRequests {
+  /** Asks the client to run a tool that a generation calls. */
+  "tool/call": { params: ToolCallParams; result: ToolResult };
+  /** Asks a person whether a tool may be called. */
+  "tool/approve": { params: ToolApproveParams; result: ToolApproveResult };
 }
 
 /** The params of the notifications that the server sends, by method. */
@@ -96,6 +114,12 @@ export interface ServerNotifications {
   "generate/delta": GenerateDelta;
   /** A generation reached another stage. */
   "generate/status": GenerateStatus;
+  /** A generation calls a tool, or a call got further. */
+  "generate/toolCall": GenerateToolCall;
+  /** The server as a whole does something else than before. */
+  "agent/status": AgentStatus;
+  /** A request of the server's needs no answer any more. */
+  "$/cancelRequest": CancelRequestParams;
   /** Progress, where a workDoneToken asked for it. */
   "$/progress": ProgressParams;
   /** A warning for the client's log. */
@@ -104,15 +128,51 @@ export interface ServerNotifications {
   "$/logTrace": LogTraceParams;
 }
 
-/** CancelParams asks to end one generation, or all. Exactly one member is given. */
+/**
+ * AgentStatus is the notification agent/status: the server does something else than before. It is
+ * sent to clients with the capability harmonyd.
+ */
+export interface AgentStatus {
+  /**
+   * state is loading where anything loads, else busy where anything generates, else error where the
+   * last that ended failed for want of a model or an engine.
+   */
+  state: "idle" | "loading" | "busy" | "error";
+  /** model is the model that this is about, where the request named one. */
+  model?: string;
+  /** message says what failed; error only. */
+  message?: string;
+}
+
+/** ApproveOption is one answer that a person may choose. */
+export interface ApproveOption {
+  /** optionId names the option in the answer. */
+  optionId: string;
+  /** name is for people to read. */
+  name: string;
+  /** kind says what the option means. */
+  kind: "allow_once" | "allow_always" | "reject_once" | (string & {});
+}
+
+/**
+ * CancelParams asks to end one generation, those of a session, or all. Exactly one member is given.
+ */
 export type CancelParams =
   | {
     /** generationId names the generation. */
     generationId: string;
+    sessionId?: undefined;
     all?: undefined;
   }
   | {
     generationId?: undefined;
+    /** sessionId names the session. */
+    sessionId: string;
+    all?: undefined;
+  }
+  | {
+    generationId?: undefined;
+    sessionId?: undefined;
     /** all ends every generation of this connection. */
     all: true;
   };
@@ -131,10 +191,9 @@ export interface CancelResult {
   /** cancelled says that there was something to cancel. */
   cancelled: boolean;
   /**
-   * state is the stage that the generation was in, or unknown. With all it is the furthest stage
-   * among those cancelled.
+   * state is the stage that the generation was in, or unknown. Of several it is the furthest.
    */
-  state: "queued" | "loading" | "prefill" | "decoding" | "done" | "unknown" | (string & {});
+  state: "queued" | "loading" | "prefill" | "decoding" | "tool" | "done" | "unknown" | (string & {});
 }
 
 /**
@@ -150,6 +209,22 @@ export interface ClientCapabilities {
 export interface ClientHarmonyd {
   /** protocolVersion is the newest version that the client speaks. */
   protocolVersion?: number;
+  /** tools is what the client does for the tools of generations. */
+  tools?: ClientTools;
+}
+
+/** ClientTools is what the client does for the tools of generations. */
+export interface ClientTools {
+  /**
+   * call says that the client answers tool/call. It makes callback the tool mode of generations
+   * that name none.
+   */
+  call?: boolean;
+  /**
+   * approve says that the client answers tool/approve. Without it, tools that have to be approved
+   * are never called.
+   */
+  approve?: boolean;
 }
 
 /**
@@ -188,7 +263,7 @@ export interface Error {
  */
 export interface ErrorData {
   /** kind names the error. */
-  kind: "parse_error" | "invalid_request" | "method_not_found" | "invalid_params" | "internal" | "not_initialized" | "cancelled" | "server_cancelled" | "request_failed" | "overloaded" | "model_not_found" | "model_load_failed" | "context_overflow" | "duplicate_id" | "tool_conflict" | "tool_not_found" | "tool_schema_invalid" | "engine_error" | "unsupported" | "out_of_memory" | (string & {});
+  kind: "parse_error" | "invalid_request" | "method_not_found" | "invalid_params" | "internal" | "not_initialized" | "cancelled" | "server_cancelled" | "request_failed" | "overloaded" | "model_not_found" | "model_load_failed" | "context_overflow" | "session_not_found" | "duplicate_id" | "tool_conflict" | "tool_not_found" | "tool_schema_invalid" | "engine_error" | "unsupported" | "out_of_memory" | (string & {});
   /** retryable says that the same request may succeed later. */
   retryable: boolean;
   /** retryAfterMs says when to try again, in milliseconds. */
@@ -259,17 +334,33 @@ export type GenerateParams = {
    * unique among its running generations; the server assigns one where it is absent.
    */
   generationId?: string;
-  /** model is the id of the model; absent means the default model. */
+  /**
+   * sessionId names the session that this is a turn of. Messages are then what the turn adds to it;
+   * the answer is added when it has ended, also where it was cancelled. A turn that ends with an
+   * error adds nothing.
+   */
+  sessionId?: string;
+  /** model is the id of the model; absent means the session's, or the default model. */
   model?: string;
   /**
    * tools are the tools that the model may call: names of registered tools and tools given in
-   * place. Absent means all registered tools.
+   * place. Absent means the session's, or all registered tools.
    */
   tools?: ToolRef[];
-  /** toolMode says who runs the tools. Absent means return. */
+  /**
+   * toolMode says who runs the tools. Absent means callback where the client has the capability
+   * tools.call, else return.
+   */
   toolMode?: "callback" | "return" | "none";
   /** toolChoice says whether the model must call a tool. Absent means auto. */
   toolChoice?: ToolChoice;
+  /**
+   * parallelToolCalls says whether one answer may call several tools, which then run at the same
+   * time. Absent means true; false ends an answer behind its first call.
+   */
+  parallelToolCalls?: boolean;
+  /** maxRounds bounds the answers of the model within this generation; absent means 25. */
+  maxRounds?: number;
   /** sampling chooses tokens. */
   sampling?: Sampling;
   /**
@@ -277,7 +368,10 @@ export type GenerateParams = {
    * probable tokens in its place. Absent means neither.
    */
   logprobs?: number;
-  /** maxTokens bounds the output; absent means what the context still holds. */
+  /**
+   * maxTokens bounds the output, that of all rounds together; absent means what the context still
+   * holds.
+   */
   maxTokens?: number;
   /** stop are texts that end the generation; they are not part of the output. */
   stop?: string[];
@@ -301,7 +395,10 @@ export type GenerateParams = {
   }
   | {
     messages?: undefined;
-    /** prompt is raw text that no template touches; special tokens in it count. */
+    /**
+     * prompt is raw text that no template touches; special tokens in it count. It has neither tools
+     * nor a session.
+     */
     prompt: string;
   }
 );
@@ -343,7 +440,9 @@ export interface GenerateStatus {
   /** seq counts the notifications of this generation from 0 without gaps. */
   seq: number;
   /** state is the stage. */
-  state: "queued" | "loading" | "prefill" | "decoding" | "done";
+  state: "queued" | "loading" | "prefill" | "decoding" | "tool" | "done";
+  /** round counts the answers of the model within this generation, from 0. */
+  round?: number;
   /** promptTokens is the length of the prompt, once it is known. */
   promptTokens?: number;
   /** cachedTokens of the prompt need no processing. */
@@ -352,6 +451,40 @@ export interface GenerateStatus {
   processedTokens?: number;
   /** loadedShare is the part of the model that is loaded, 0 to 1. */
   loadedShare?: number;
+}
+
+/**
+ * GenerateToolCall is the notification generate/toolCall: a generation calls a tool, or a call got
+ * further.
+ */
+export interface GenerateToolCall {
+  /** generationId names the generation. */
+  generationId: string;
+  /** seq counts the notifications of this generation from 0 without gaps. */
+  seq: number;
+  /** round counts the answers of the model within this generation, from 0. */
+  round?: number;
+  /** callId names the call. */
+  callId: string;
+  /** name is the tool's name. */
+  name: string;
+  /** arguments is a JSON object; pending only. */
+  arguments?: unknown;
+  /** status is how far the call has got. */
+  status: "pending" | "running" | "completed" | "failed" | "cancelled" | "rejected" | (string & {});
+  /** Message, Progress, Total and Content repeat tool/progress; running only. */
+  message?: string;
+  /** progress is how much is done. */
+  progress?: number;
+  /** total is how much there is to do. */
+  total?: number;
+  /** content is what the tool has produced so far. */
+  content?: Content;
+  /**
+   * result is what the model reads where that is not the client's own answer: a refusal, a time
+   * limit, an answer that is none.
+   */
+  result?: ToolResult;
 }
 
 /**
@@ -414,6 +547,8 @@ export interface Limits {
   maxTools: number;
   /** maxToolBytes bounds the size of all registered tools together. */
   maxToolBytes: number;
+  /** maxSessions bounds the sessions that are open. */
+  maxSessions: number;
 }
 
 /** LogMessageParams is LSP's window/logMessage: a line for the client's log. */
@@ -428,6 +563,8 @@ export interface LogMessageParams {
 export interface LogTraceParams {
   /** message is one line about one request. */
   message: string;
+  /** verbose says more, where trace is verbose. */
+  verbose?: string;
 }
 
 /** LogitBias is added to the score of a token. Exactly one of Token and Text is given. */
@@ -459,6 +596,8 @@ export interface Message {
   toolCallId?: string;
   /** name is the tool that a tool message comes from. */
   name?: string;
+  /** interrupted marks an answer that was cancelled before its end. */
+  interrupted?: boolean;
 }
 
 /** ModelCapabilities says what a model can do. */
@@ -541,13 +680,15 @@ export interface ModelsListResult {
 /** Part is one piece of a message. */
 export interface Part {
   /** type says which of the other members count. */
-  type: "text" | "reasoning" | "image" | (string & {});
+  type: "text" | "reasoning" | "image" | "resource" | (string & {});
   /** text is the text of a text or reasoning part. */
   text?: string;
   /** data is the content of an image part in base64. */
   data?: string;
   /** mimeType is the format of an image part. */
   mimeType?: string;
+  /** resource is the content of a resource part; of a tool's result only. */
+  resource?: Resource;
 }
 
 /** Partial is what a generation had produced when it failed. */
@@ -590,6 +731,16 @@ export interface RegisteredTool {
   digest: string;
   /** warnings are the places in the tool's schemas that are not checked. */
   warnings?: FieldError[];
+}
+
+/** Resource is a document that a tool returns. */
+export interface Resource {
+  /** uri names the document. */
+  uri: string;
+  /** mimeType is its format. */
+  mimeType?: string;
+  /** text is its content, where that is text. */
+  text?: string;
 }
 
 /** ResponseFormat restricts the output to a form. */
@@ -682,10 +833,39 @@ export interface ServerHarmonyd {
    * the documentation.
    */
   methods: string[];
+  /** requests lists what the server may ask the client. */
+  requests: string[];
   /** notifications lists what the server may send. */
   notifications: string[];
   /** stream is the batching policy of a request that names none. */
   stream: StreamPolicy;
+}
+
+/**
+ * SessionNewParams opens a session: a conversation that the server keeps, so that a client sends
+ * each message once.
+ */
+export interface SessionNewParams {
+  /** model is the model of the session's generations that name none. */
+  model?: string;
+  /** system is the text of a system message that stands before all others. */
+  system?: string;
+  /**
+   * tools are those of the session's generations that name none. Absent means all registered tools.
+   */
+  tools?: ToolRef[];
+}
+
+/** SessionParams names a session. */
+export interface SessionParams {
+  /** sessionId names the session. */
+  sessionId: string;
+}
+
+/** SessionResult answers session/new and session/fork. */
+export interface SessionResult {
+  /** sessionId names the new session. */
+  sessionId: string;
 }
 
 /** SetTraceParams is LSP's $/setTrace. */
@@ -779,6 +959,40 @@ export interface ToolAnnotations {
   openWorld?: boolean;
 }
 
+/**
+ * ToolApproveParams asks a person, by way of the client, whether a tool may be called. Only a
+ * selected option that allows lets the call happen: an error, any other answer and a client without
+ * the capability tools.approve do not.
+ */
+export interface ToolApproveParams {
+  /** callId names the call. */
+  callId: string;
+  /** generationId names the generation that calls. */
+  generationId: string;
+  /** sessionId names its session, where it has one. */
+  sessionId?: string;
+  /** name is the tool's name. */
+  name: string;
+  /** source says where the tool comes from. */
+  source: "client" | (string & {});
+  /** arguments is what the tool would be called with. */
+  arguments: unknown;
+  /** title is the tool's name for people to read. */
+  title: string;
+  /** kind says what sort of work the tool does. */
+  kind?: string;
+  /** options are the answers to choose from. */
+  options: ApproveOption[];
+}
+
+/** ToolApproveResult answers tool/approve. */
+export interface ToolApproveResult {
+  /** outcome is selected or cancelled. The set is open: all but selected forbid the call. */
+  outcome: string;
+  /** optionId is the option that was selected. */
+  optionId?: string;
+}
+
 /** ToolCall is one call of a tool by a model. */
 export interface ToolCall {
   /** callId names the call; the message that answers it repeats it. */
@@ -787,6 +1001,30 @@ export interface ToolCall {
   name: string;
   /** arguments is a JSON object, in the model's own order of members. */
   arguments: Record<string, unknown>;
+}
+
+/**
+ * ToolCallParams asks the client to run one of its tools. The id of the request is callId, and a
+ * cancelled generation cancels it with $/cancelRequest.
+ */
+export interface ToolCallParams {
+  /** callId names the call in tool/progress and generate/toolCall. */
+  callId: string;
+  /** generationId names the generation that calls. */
+  generationId: string;
+  /** sessionId names its session, where it has one. */
+  sessionId?: string;
+  /** name is the tool's name. */
+  name: string;
+  /** arguments is a JSON object that satisfies the tool's inputSchema. */
+  arguments: unknown;
+  /**
+   * index is the place of the call among those of the same answer, from 0. They are asked for at
+   * the same time.
+   */
+  index: number;
+  /** batch is how many calls there are in that answer. */
+  batch: number;
 }
 
 /**
@@ -812,10 +1050,40 @@ export interface ToolInfo {
   outputSchema?: unknown;
   /** annotations are hints about what the tool does to the world. */
   annotations?: ToolAnnotations;
+  /**
+   * kind says what sort of work the tool does, for icons: read, edit, delete, move, search,
+   * execute, think, fetch, other or one of the client's own.
+   */
+  kind?: string;
+  /** approval says whether a person is asked before each call. Absent means never. */
+  approval?: "never" | "ask";
+  /**
+   * timeoutMs is the most time that one call may take, the asking not counted; absent means any.
+   */
+  timeoutMs?: number;
   /** source says where the tool comes from. */
   source: "client" | (string & {});
   /** digest is the SHA-256 of the tool's definition in hexadecimal. */
   digest: string;
+  /** sessionId is the session that the tool was registered for, where it was. */
+  sessionId?: string;
+}
+
+/**
+ * ToolProgressParams tells how far a call has got. What is shown of it goes out as
+ * generate/toolCall, and as $/progress where the generation has a workDoneToken.
+ */
+export interface ToolProgressParams {
+  /** callId names the call. */
+  callId: string;
+  /** message says what is being done. */
+  message?: string;
+  /** progress is how much is done, in any unit. */
+  progress?: number;
+  /** total is how much there is to do, where that is known. */
+  total?: number;
+  /** content is what the tool has produced so far, for people to read. */
+  content?: Content;
 }
 
 /**
@@ -828,6 +1096,10 @@ export type ToolRef = string | ToolSpec;
 export interface ToolRegisterParams {
   /** tools are the tools, in the order in which models will read them. */
   tools: ToolSpec[];
+  /**
+   * sessionId registers them for one session, until it is closed. Absent means for all generations.
+   */
+  sessionId?: string;
   /** replace lets a tool take the place of one with the same name. */
   replace?: boolean;
 }
@@ -839,6 +1111,12 @@ export interface ToolRegisterResult {
   /** revision grows with each change of the set of tools. */
   revision: number;
 }
+
+/**
+ * ToolResult answers tool/call. On the wire a string is short for one text part. A JSON-RPC error
+ * is as good: the model reads its message.
+ */
+export type ToolResult = string | { content?: Content; structuredContent?: unknown; isError?: boolean };
 
 /** ToolSpec describes a tool that a model may call. */
 export interface ToolSpec {
@@ -857,9 +1135,29 @@ export interface ToolSpec {
   outputSchema?: unknown;
   /** annotations are hints about what the tool does to the world. */
   annotations?: ToolAnnotations;
+  /**
+   * kind says what sort of work the tool does, for icons: read, edit, delete, move, search,
+   * execute, think, fetch, other or one of the client's own.
+   */
+  kind?: string;
+  /** approval says whether a person is asked before each call. Absent means never. */
+  approval?: "never" | "ask";
+  /**
+   * timeoutMs is the most time that one call may take, the asking not counted; absent means any.
+   */
+  timeoutMs?: number;
 }
 
-/** ToolsListResult answers tools/list. */
+/** ToolsListParams asks for the registered tools. */
+export interface ToolsListParams {
+  /**
+   * sessionId asks for the tools that a generation of this session can use. Absent means those
+   * registered for all generations.
+   */
+  sessionId?: string;
+}
+
+/** ToolsListResult answers tools/list and tools/unregister. */
 export interface ToolsListResult {
   /** tools are the tools in the order of their registration. */
   tools: ToolInfo[];
@@ -867,11 +1165,25 @@ export interface ToolsListResult {
   revision: number;
 }
 
-/** Usage counts the tokens and the time of one generation. Times are in milliseconds. */
+/**
+ * ToolsUnregisterParams takes tools away from later generations: all that are named, or none where
+ * one of them is not registered. Generations that run keep the tools that they began with.
+ */
+export interface ToolsUnregisterParams {
+  /** names are the names of the tools. */
+  names: string[];
+  /** sessionId takes away what was registered for this session. */
+  sessionId?: string;
+}
+
+/**
+ * Usage counts the tokens and the time of one generation. Times are in milliseconds; with several
+ * rounds they are the sum of all rounds, without the time that tools took.
+ */
 export interface Usage {
-  /** promptTokens is the length of the prompt. */
+  /** promptTokens is the length of the prompt, that of the last round. */
   promptTokens: number;
-  /** cachedTokens of the prompt needed no processing. */
+  /** cachedTokens of that prompt needed no processing. */
   cachedTokens: number;
   /** completionTokens is the number of generated tokens. */
   completionTokens: number;

@@ -35,6 +35,8 @@ M.errors = {
   model_load_failed = { code = -31003, retryable = false },
   -- the prompt leaves no room in the model's context
   context_overflow = { code = -31004, retryable = false },
+  -- no session of this id is open
+  session_not_found = { code = -31005, retryable = false },
   -- the generationId is in use
   duplicate_id = { code = -31006, retryable = false },
   -- a tool of this name is registered and replace is not set, or the set is full
@@ -65,14 +67,24 @@ M.errors = {
 ---@field ["model/unload"] { params: harmonyd.ModelUnloadParams, result: harmonyd.ModelUnloadResult }
 --- Counts the tokens of a text or a conversation.
 ---@field ["tokens/count"] { params: harmonyd.TokensCountParams, result: harmonyd.TokensCountResult }
+--- Opens a conversation that the server keeps.
+---@field ["session/new"] { params: harmonyd.SessionNewParams, result: harmonyd.SessionResult }
+--- Ends what a session generates, and forgets it.
+---@field ["session/close"] { params: harmonyd.SessionParams, result: harmonyd.Empty }
+--- Copies a session as it is after its finished turns.
+---@field ["session/fork"] { params: harmonyd.SessionParams, result: harmonyd.SessionResult }
 --- Generates, and streams while it does.
 ---@field ["generate"] { params: harmonyd.GenerateParams, result: harmonyd.GenerateResult }
 --- Ends generations early.
 ---@field ["cancel"] { params: harmonyd.CancelParams, result: harmonyd.CancelResult }
 --- Registers tools for later generations.
 ---@field ["tool-register"] { params: harmonyd.ToolRegisterParams, result: harmonyd.ToolRegisterResult }
+--- The same as tool-register.
+---@field ["tools/register"] { params: harmonyd.ToolRegisterParams, result: harmonyd.ToolRegisterResult }
+--- Takes registered tools away.
+---@field ["tools/unregister"] { params: harmonyd.ToolsUnregisterParams, result: harmonyd.ToolsListResult }
 --- Lists the registered tools.
----@field ["tools/list"] { params: harmonyd.Empty, result: harmonyd.ToolsListResult }
+---@field ["tools/list"] { params: harmonyd.ToolsListParams, result: harmonyd.ToolsListResult }
 
 --- The params of the notifications that the client sends, by method.
 ---@class harmonyd.ClientNotifications
@@ -86,9 +98,15 @@ M.errors = {
 ---@field ["$/setTrace"] harmonyd.SetTraceParams
 --- Ends generations early.
 ---@field ["cancel"] harmonyd.CancelParams
+--- Tells how far a tool/call has got.
+---@field ["tool/progress"] harmonyd.ToolProgressParams
 
 --- The requests that the server sends, by method.
 ---@class harmonyd.ServerRequests
+--- Asks the client to run a tool that a generation calls.
+---@field ["tool/call"] { params: harmonyd.ToolCallParams, result: harmonyd.ToolResult }
+--- Asks a person whether a tool may be called.
+---@field ["tool/approve"] { params: harmonyd.ToolApproveParams, result: harmonyd.ToolApproveResult }
 
 --- The params of the notifications that the server sends, by method.
 ---@class harmonyd.ServerNotifications
@@ -96,6 +114,12 @@ M.errors = {
 ---@field ["generate/delta"] harmonyd.GenerateDelta
 --- A generation reached another stage.
 ---@field ["generate/status"] harmonyd.GenerateStatus
+--- A generation calls a tool, or a call got further.
+---@field ["generate/toolCall"] harmonyd.GenerateToolCall
+--- The server as a whole does something else than before.
+---@field ["agent/status"] harmonyd.AgentStatus
+--- A request of the server's needs no answer any more.
+---@field ["$/cancelRequest"] harmonyd.CancelRequestParams
 --- Progress, where a workDoneToken asked for it.
 ---@field ["$/progress"] harmonyd.ProgressParams
 --- A warning for the client's log.
@@ -103,10 +127,33 @@ M.errors = {
 --- A line for each request, where trace is on.
 ---@field ["$/logTrace"] harmonyd.LogTraceParams
 
---- CancelParams asks to end one generation, or all. Exactly one member is given.
+--- AgentStatus is the notification agent/status: the server does something else than before. It is
+--- sent to clients with the capability harmonyd.
+---@class harmonyd.AgentStatus
+--- state is loading where anything loads, else busy where anything generates, else error where the
+--- last that ended failed for want of a model or an engine.
+---@field state "idle"|"loading"|"busy"|"error"
+--- model is the model that this is about, where the request named one.
+---@field model? string
+--- message says what failed; error only.
+---@field message? string
+
+--- ApproveOption is one answer that a person may choose.
+---@class harmonyd.ApproveOption
+--- optionId names the option in the answer.
+---@field optionId string
+--- name is for people to read.
+---@field name string
+--- kind says what the option means.
+---@field kind "allow_once"|"allow_always"|"reject_once"|string
+
+--- CancelParams asks to end one generation, those of a session, or all. Exactly one member is
+--- given.
 ---@class harmonyd.CancelParams
 --- generationId names the generation.
 ---@field generationId? string
+--- sessionId names the session.
+---@field sessionId? string
 --- all ends every generation of this connection.
 ---@field all? boolean
 
@@ -120,9 +167,8 @@ M.errors = {
 ---@class harmonyd.CancelResult
 --- cancelled says that there was something to cancel.
 ---@field cancelled boolean
---- state is the stage that the generation was in, or unknown. With all it is the furthest stage
---- among those cancelled.
----@field state "queued"|"loading"|"prefill"|"decoding"|"done"|"unknown"|string
+--- state is the stage that the generation was in, or unknown. Of several it is the furthest.
+---@field state "queued"|"loading"|"prefill"|"decoding"|"tool"|"done"|"unknown"|string
 
 --- ClientCapabilities is what a client can do. Members of LSP that this server has no use for are
 --- ignored.
@@ -134,6 +180,17 @@ M.errors = {
 ---@class harmonyd.ClientHarmonyd
 --- protocolVersion is the newest version that the client speaks.
 ---@field protocolVersion? integer
+--- tools is what the client does for the tools of generations.
+---@field tools? harmonyd.ClientTools
+
+--- ClientTools is what the client does for the tools of generations.
+---@class harmonyd.ClientTools
+--- call says that the client answers tool/call. It makes callback the tool mode of generations that
+--- name none.
+---@field call? boolean
+--- approve says that the client answers tool/approve. Without it, tools that have to be approved
+--- are never called.
+---@field approve? boolean
 
 --- Content is what a message says. On the wire a string is short for one text part; the server
 --- itself sends lists.
@@ -163,7 +220,7 @@ M.errors = {
 --- kinds that the table of errors names.
 ---@class harmonyd.ErrorData
 --- kind names the error.
----@field kind "parse_error"|"invalid_request"|"method_not_found"|"invalid_params"|"internal"|"not_initialized"|"cancelled"|"server_cancelled"|"request_failed"|"overloaded"|"model_not_found"|"model_load_failed"|"context_overflow"|"duplicate_id"|"tool_conflict"|"tool_not_found"|"tool_schema_invalid"|"engine_error"|"unsupported"|"out_of_memory"|string
+---@field kind "parse_error"|"invalid_request"|"method_not_found"|"invalid_params"|"internal"|"not_initialized"|"cancelled"|"server_cancelled"|"request_failed"|"overloaded"|"model_not_found"|"model_load_failed"|"context_overflow"|"session_not_found"|"duplicate_id"|"tool_conflict"|"tool_not_found"|"tool_schema_invalid"|"engine_error"|"unsupported"|"out_of_memory"|string
 --- retryable says that the same request may succeed later.
 ---@field retryable boolean
 --- retryAfterMs says when to try again, in milliseconds.
@@ -223,25 +280,37 @@ M.errors = {
 --- generationId names the generation in its notifications and in cancel. The client chooses it,
 --- unique among its running generations; the server assigns one where it is absent.
 ---@field generationId? string
---- model is the id of the model; absent means the default model.
+--- sessionId names the session that this is a turn of. Messages are then what the turn adds to it;
+--- the answer is added when it has ended, also where it was cancelled. A turn that ends with an
+--- error adds nothing.
+---@field sessionId? string
+--- model is the id of the model; absent means the session's, or the default model.
 ---@field model? string
 --- messages is the conversation so far, rendered by the model's chat template.
 ---@field messages? harmonyd.Message[]
---- prompt is raw text that no template touches; special tokens in it count.
+--- prompt is raw text that no template touches; special tokens in it count. It has neither tools
+--- nor a session.
 ---@field prompt? string
 --- tools are the tools that the model may call: names of registered tools and tools given in place.
---- Absent means all registered tools.
+--- Absent means the session's, or all registered tools.
 ---@field tools? harmonyd.ToolRef[]
---- toolMode says who runs the tools. Absent means return.
+--- toolMode says who runs the tools. Absent means callback where the client has the capability
+--- tools.call, else return.
 ---@field toolMode? "callback"|"return"|"none"
 --- toolChoice says whether the model must call a tool. Absent means auto.
 ---@field toolChoice? harmonyd.ToolChoice
+--- parallelToolCalls says whether one answer may call several tools, which then run at the same
+--- time. Absent means true; false ends an answer behind its first call.
+---@field parallelToolCalls? boolean
+--- maxRounds bounds the answers of the model within this generation; absent means 25.
+---@field maxRounds? integer
 --- sampling chooses tokens.
 ---@field sampling? harmonyd.Sampling
 --- logprobs asks for the log-probability of each generated token, and of so many of the most
 --- probable tokens in its place. Absent means neither.
 ---@field logprobs? integer
---- maxTokens bounds the output; absent means what the context still holds.
+--- maxTokens bounds the output, that of all rounds together; absent means what the context still
+--- holds.
 ---@field maxTokens? integer
 --- stop are texts that end the generation; they are not part of the output.
 ---@field stop? string[]
@@ -286,7 +355,9 @@ M.errors = {
 --- seq counts the notifications of this generation from 0 without gaps.
 ---@field seq integer
 --- state is the stage.
----@field state "queued"|"loading"|"prefill"|"decoding"|"done"
+---@field state "queued"|"loading"|"prefill"|"decoding"|"tool"|"done"
+--- round counts the answers of the model within this generation, from 0.
+---@field round? integer
 --- promptTokens is the length of the prompt, once it is known.
 ---@field promptTokens? integer
 --- cachedTokens of the prompt need no processing.
@@ -295,6 +366,35 @@ M.errors = {
 ---@field processedTokens? integer
 --- loadedShare is the part of the model that is loaded, 0 to 1.
 ---@field loadedShare? number
+
+--- GenerateToolCall is the notification generate/toolCall: a generation calls a tool, or a call got
+--- further.
+---@class harmonyd.GenerateToolCall
+--- generationId names the generation.
+---@field generationId string
+--- seq counts the notifications of this generation from 0 without gaps.
+---@field seq integer
+--- round counts the answers of the model within this generation, from 0.
+---@field round? integer
+--- callId names the call.
+---@field callId string
+--- name is the tool's name.
+---@field name string
+--- arguments is a JSON object; pending only.
+---@field arguments? any
+--- status is how far the call has got.
+---@field status "pending"|"running"|"completed"|"failed"|"cancelled"|"rejected"|string
+--- Message, Progress, Total and Content repeat tool/progress; running only.
+---@field message? string
+--- progress is how much is done.
+---@field progress? number
+--- total is how much there is to do.
+---@field total? number
+--- content is what the tool has produced so far.
+---@field content? harmonyd.Content
+--- result is what the model reads where that is not the client's own answer: a refusal, a time
+--- limit, an answer that is none.
+---@field result? harmonyd.ToolResult
 
 --- InitializeParams opens a connection. It is LSP's InitializeParams as far as this server reads
 --- it: an LSP client's own params are valid, and what is not listed here is ignored.
@@ -346,6 +446,8 @@ M.errors = {
 ---@field maxTools integer
 --- maxToolBytes bounds the size of all registered tools together.
 ---@field maxToolBytes integer
+--- maxSessions bounds the sessions that are open.
+---@field maxSessions integer
 
 --- LogMessageParams is LSP's window/logMessage: a line for the client's log.
 ---@class harmonyd.LogMessageParams
@@ -358,6 +460,8 @@ M.errors = {
 ---@class harmonyd.LogTraceParams
 --- message is one line about one request.
 ---@field message string
+--- verbose says more, where trace is verbose.
+---@field verbose? string
 
 --- LogitBias is added to the score of a token. Exactly one of Token and Text is given.
 ---@class harmonyd.LogitBias
@@ -380,6 +484,8 @@ M.errors = {
 ---@field toolCallId? string
 --- name is the tool that a tool message comes from.
 ---@field name? string
+--- interrupted marks an answer that was cancelled before its end.
+---@field interrupted? boolean
 
 --- ModelCapabilities says what a model can do.
 ---@class harmonyd.ModelCapabilities
@@ -452,13 +558,15 @@ M.errors = {
 --- Part is one piece of a message.
 ---@class harmonyd.Part
 --- type says which of the other members count.
----@field type "text"|"reasoning"|"image"|string
+---@field type "text"|"reasoning"|"image"|"resource"|string
 --- text is the text of a text or reasoning part.
 ---@field text? string
 --- data is the content of an image part in base64.
 ---@field data? string
 --- mimeType is the format of an image part.
 ---@field mimeType? string
+--- resource is the content of a resource part; of a tool's result only.
+---@field resource? harmonyd.Resource
 
 --- Partial is what a generation had produced when it failed.
 ---@class harmonyd.Partial
@@ -493,6 +601,15 @@ M.errors = {
 ---@field digest string
 --- warnings are the places in the tool's schemas that are not checked.
 ---@field warnings? harmonyd.FieldError[]
+
+--- Resource is a document that a tool returns.
+---@class harmonyd.Resource
+--- uri names the document.
+---@field uri string
+--- mimeType is its format.
+---@field mimeType? string
+--- text is its content, where that is text.
+---@field text? string
 
 --- ResponseFormat restricts the output to a form.
 ---@class harmonyd.ResponseFormat
@@ -558,10 +675,32 @@ M.errors = {
 --- methods lists the methods that the server takes, requests and notifications, in the order of the
 --- documentation.
 ---@field methods string[]
+--- requests lists what the server may ask the client.
+---@field requests string[]
 --- notifications lists what the server may send.
 ---@field notifications string[]
 --- stream is the batching policy of a request that names none.
 ---@field stream harmonyd.StreamPolicy
+
+--- SessionNewParams opens a session: a conversation that the server keeps, so that a client sends
+--- each message once.
+---@class harmonyd.SessionNewParams
+--- model is the model of the session's generations that name none.
+---@field model? string
+--- system is the text of a system message that stands before all others.
+---@field system? string
+--- tools are those of the session's generations that name none. Absent means all registered tools.
+---@field tools? harmonyd.ToolRef[]
+
+--- SessionParams names a session.
+---@class harmonyd.SessionParams
+--- sessionId names the session.
+---@field sessionId string
+
+--- SessionResult answers session/new and session/fork.
+---@class harmonyd.SessionResult
+--- sessionId names the new session.
+---@field sessionId string
 
 --- SetTraceParams is LSP's $/setTrace.
 ---@class harmonyd.SetTraceParams
@@ -629,6 +768,36 @@ M.errors = {
 --- openWorld says that the tool reaches beyond this machine.
 ---@field openWorld? boolean
 
+--- ToolApproveParams asks a person, by way of the client, whether a tool may be called. Only a
+--- selected option that allows lets the call happen: an error, any other answer and a client
+--- without the capability tools.approve do not.
+---@class harmonyd.ToolApproveParams
+--- callId names the call.
+---@field callId string
+--- generationId names the generation that calls.
+---@field generationId string
+--- sessionId names its session, where it has one.
+---@field sessionId? string
+--- name is the tool's name.
+---@field name string
+--- source says where the tool comes from.
+---@field source "client"|string
+--- arguments is what the tool would be called with.
+---@field arguments any
+--- title is the tool's name for people to read.
+---@field title string
+--- kind says what sort of work the tool does.
+---@field kind? string
+--- options are the answers to choose from.
+---@field options harmonyd.ApproveOption[]
+
+--- ToolApproveResult answers tool/approve.
+---@class harmonyd.ToolApproveResult
+--- outcome is selected or cancelled. The set is open: all but selected forbid the call.
+---@field outcome string
+--- optionId is the option that was selected.
+---@field optionId? string
+
 --- ToolCall is one call of a tool by a model.
 ---@class harmonyd.ToolCall
 --- callId names the call; the message that answers it repeats it.
@@ -637,6 +806,25 @@ M.errors = {
 ---@field name string
 --- arguments is a JSON object, in the model's own order of members.
 ---@field arguments table<string, any>
+
+--- ToolCallParams asks the client to run one of its tools. The id of the request is callId, and a
+--- cancelled generation cancels it with $/cancelRequest.
+---@class harmonyd.ToolCallParams
+--- callId names the call in tool/progress and generate/toolCall.
+---@field callId string
+--- generationId names the generation that calls.
+---@field generationId string
+--- sessionId names its session, where it has one.
+---@field sessionId? string
+--- name is the tool's name.
+---@field name string
+--- arguments is a JSON object that satisfies the tool's inputSchema.
+---@field arguments any
+--- index is the place of the call among those of the same answer, from 0. They are asked for at the
+--- same time.
+---@field index integer
+--- batch is how many calls there are in that answer.
+---@field batch integer
 
 --- ToolChoice says whether a model must call a tool. On the wire it is the string auto, required or
 --- none, or an object with the name of one tool.
@@ -657,10 +845,33 @@ M.errors = {
 ---@field outputSchema? any
 --- annotations are hints about what the tool does to the world.
 ---@field annotations? harmonyd.ToolAnnotations
+--- kind says what sort of work the tool does, for icons: read, edit, delete, move, search, execute,
+--- think, fetch, other or one of the client's own.
+---@field kind? string
+--- approval says whether a person is asked before each call. Absent means never.
+---@field approval? "never"|"ask"
+--- timeoutMs is the most time that one call may take, the asking not counted; absent means any.
+---@field timeoutMs? integer
 --- source says where the tool comes from.
 ---@field source "client"|string
 --- digest is the SHA-256 of the tool's definition in hexadecimal.
 ---@field digest string
+--- sessionId is the session that the tool was registered for, where it was.
+---@field sessionId? string
+
+--- ToolProgressParams tells how far a call has got. What is shown of it goes out as
+--- generate/toolCall, and as $/progress where the generation has a workDoneToken.
+---@class harmonyd.ToolProgressParams
+--- callId names the call.
+---@field callId string
+--- message says what is being done.
+---@field message? string
+--- progress is how much is done, in any unit.
+---@field progress? number
+--- total is how much there is to do, where that is known.
+---@field total? number
+--- content is what the tool has produced so far, for people to read.
+---@field content? harmonyd.Content
 
 --- ToolRef is a tool of one generation. On the wire it is the name of a registered tool, or a whole
 --- ToolSpec.
@@ -670,6 +881,8 @@ M.errors = {
 ---@class harmonyd.ToolRegisterParams
 --- tools are the tools, in the order in which models will read them.
 ---@field tools harmonyd.ToolSpec[]
+--- sessionId registers them for one session, until it is closed. Absent means for all generations.
+---@field sessionId? string
 --- replace lets a tool take the place of one with the same name.
 ---@field replace? boolean
 
@@ -679,6 +892,10 @@ M.errors = {
 ---@field registered harmonyd.RegisteredTool[]
 --- revision grows with each change of the set of tools.
 ---@field revision integer
+
+--- ToolResult answers tool/call. On the wire a string is short for one text part. A JSON-RPC error
+--- is as good: the model reads its message.
+---@alias harmonyd.ToolResult string|{ content?: harmonyd.Content, structuredContent?: any, isError?: boolean }
 
 --- ToolSpec describes a tool that a model may call.
 ---@class harmonyd.ToolSpec
@@ -695,19 +912,41 @@ M.errors = {
 ---@field outputSchema? any
 --- annotations are hints about what the tool does to the world.
 ---@field annotations? harmonyd.ToolAnnotations
+--- kind says what sort of work the tool does, for icons: read, edit, delete, move, search, execute,
+--- think, fetch, other or one of the client's own.
+---@field kind? string
+--- approval says whether a person is asked before each call. Absent means never.
+---@field approval? "never"|"ask"
+--- timeoutMs is the most time that one call may take, the asking not counted; absent means any.
+---@field timeoutMs? integer
 
---- ToolsListResult answers tools/list.
+--- ToolsListParams asks for the registered tools.
+---@class harmonyd.ToolsListParams
+--- sessionId asks for the tools that a generation of this session can use. Absent means those
+--- registered for all generations.
+---@field sessionId? string
+
+--- ToolsListResult answers tools/list and tools/unregister.
 ---@class harmonyd.ToolsListResult
 --- tools are the tools in the order of their registration.
 ---@field tools harmonyd.ToolInfo[]
 --- revision grows with each change of the set of tools.
 ---@field revision integer
 
---- Usage counts the tokens and the time of one generation. Times are in milliseconds.
+--- ToolsUnregisterParams takes tools away from later generations: all that are named, or none where
+--- one of them is not registered. Generations that run keep the tools that they began with.
+---@class harmonyd.ToolsUnregisterParams
+--- names are the names of the tools.
+---@field names string[]
+--- sessionId takes away what was registered for this session.
+---@field sessionId? string
+
+--- Usage counts the tokens and the time of one generation. Times are in milliseconds; with several
+--- rounds they are the sum of all rounds, without the time that tools took.
 ---@class harmonyd.Usage
---- promptTokens is the length of the prompt.
+--- promptTokens is the length of the prompt, that of the last round.
 ---@field promptTokens integer
---- cachedTokens of the prompt needed no processing.
+--- cachedTokens of that prompt needed no processing.
 ---@field cachedTokens integer
 --- completionTokens is the number of generated tokens.
 ---@field completionTokens integer

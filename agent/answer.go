@@ -1,0 +1,272 @@
+package agent
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"harmonyd/agent/parse"
+	"harmonyd/engine/job"
+	"harmonyd/schema"
+)
+
+// batch is how many events a turn takes from its generation at once: as many as
+// a fast model makes while the sink is busy, and still a small array.
+const batch = 64
+
+// answer is what a model writes in one round.
+type answer struct {
+	round  int
+	prompt int // tokens
+	cached int // of those, the ones that needed no work; -1 until it is known
+	stream TokenStream
+	parser parse.Parser // nil where there are no tools
+	stops  *stopStrings
+	step   []byte // what the last token completed
+
+	text     []byte // all that the sink got
+	called   []schema.ToolCall
+	problems []string  // of what looked like calls
+	tokens   int       // generated tokens that count
+	unsaid   int       // of those, the ones whose text the sink does not have yet
+	stopped  int       // the stop string that ended the answer, or -1
+	enough   bool      // one call was asked for, and is there
+	kept     bool      // it is added to the conversation
+	begun    time.Time // when the engine got the request
+}
+
+func newAnswer(round int, stop []string) answer {
+	return answer{round: round, cached: -1, stopped: -1, stops: newStopStrings(stop)}
+}
+
+// ask has the model write one answer. The reason is empty where ctx ended or with
+// an error.
+func (t *turn) ask(ctx context.Context) (schema.StopReason, error) {
+	t.stream = t.model.Tokenizer.NewStream()
+	if len(t.tools) > 0 {
+		t.parser = parse.NewHermes()
+	}
+	ids, err := t.encode(t.model)
+	if err != nil {
+		return "", err
+	}
+	t.prompt = len(ids)
+	left := t.params.MaxTokens - t.generated
+	switch n := t.model.Info.ContextLength; {
+	case t.params.MaxTokens > 0 && left <= 0:
+		return schema.StopMaxTokens, nil
+	// One token at least has to fit behind the prompt.
+	case len(ids) >= n && t.round > 0:
+		return schema.StopContextFull, nil
+	case len(ids) >= n:
+		return "", schema.ContextOverflowed(len(ids), n)
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	}
+	req, err := jobRequest(t.params, t.model.Model, ids)
+	if err != nil {
+		return "", err
+	}
+	req.MaxTokens = max(left, 0)
+	t.begun = time.Now()
+	g, err := t.agent.engine.Start(req)
+	if err != nil {
+		return "", err
+	}
+	// The generation has its place in the engine's queue: what was asked later
+	// may follow.
+	t.status(schema.GenerateStatus{State: schema.StateQueued, PromptTokens: t.prompt})
+	reason, res, err := t.follow(ctx, g)
+	t.account(res)
+	return reason, err
+}
+
+// encode returns the ids of the prompt.
+func (t *turn) encode(m *opened) ([]int32, error) {
+	if t.params.Messages != nil {
+		specs := make([]schema.ToolSpec, len(t.tools))
+		for i := range t.tools {
+			specs[i] = t.tools[i].ToolSpec
+		}
+		return m.render(slices.Concat(t.history, t.added), specs)
+	}
+	ids, err := m.Tokenizer.Encode(*t.params.Prompt, true)
+	if err == nil && len(ids) == 0 {
+		err = schema.InvalidParam("/prompt", "is empty")
+	}
+	return ids, err
+}
+
+// follow consumes a generation to its end. When ctx ends, the engine is told
+// at once, even while the sink blocks, and no token that comes later counts.
+func (t *turn) follow(ctx context.Context, g Generation) (schema.StopReason, job.Result, error) {
+	defer context.AfterFunc(ctx, g.Cancel)()
+	done := false
+	events := make([]job.Event, batch)
+	for !done && t.stopped < 0 && !t.enough && ctx.Err() == nil {
+		n, err := g.Next(ctx, events)
+		if err != nil && ctx.Err() == nil {
+			g.Cancel()
+			_, _ = g.Wait()
+			return "", job.Result{}, err
+		}
+		logprobs := g.Logprobs()
+		for _, ev := range events[:n] {
+			if t.stopped >= 0 || t.enough || ctx.Err() != nil {
+				break
+			}
+			if ev.Kind == job.Token && len(logprobs) > 0 {
+				t.logprobs = append(t.logprobs, tokenLogprobs(&logprobs[0], t.model.Tokenizer))
+				logprobs = logprobs[1:]
+			}
+			done = ev.Kind == job.Done
+			t.event(ctx, ev, g)
+		}
+	}
+	res, err := g.Wait()
+	if t.enough && err == nil && res.Reason == job.StopConsumer {
+		return schema.StopEndTurn, res, nil
+	}
+	reason, err := endOf(res.Reason, err)
+	if done && reason != "" {
+		t.emit(ctx, t.stream.AppendFlush(t.step[:0]))
+	}
+	if t.stopped >= 0 {
+		return schema.StopStopSequence, res, nil
+	}
+	t.flush(ctx, done && reason == schema.StopEndTurn)
+	if t.stopped >= 0 {
+		return schema.StopStopSequence, res, nil
+	}
+	if !done {
+		reason = "" // ctx ended first
+	}
+	return reason, res, err
+}
+
+// endOf names the end that a generation came to by itself. All other ends are
+// errors.
+func endOf(r job.StopReason, err error) (schema.StopReason, error) {
+	switch {
+	case err != nil:
+		return "", err
+	case r == job.StopEOS:
+		return schema.StopEndTurn, nil
+	case r == job.StopLength:
+		return schema.StopMaxTokens, nil
+	case r == job.StopContext:
+		return schema.StopContextFull, nil
+	case r == job.StopCancelled:
+		return "", job.ErrCancelled
+	}
+	return "", &job.EngineError{Cause: "ended for no known reason: " + string(r)}
+}
+
+// event handles one event.
+func (t *turn) event(ctx context.Context, ev job.Event, g Generation) {
+	switch ev.Kind {
+	case job.Loading:
+		// A report for each twentieth: a client draws a bar with them.
+		share := float64(ev.Done) / float64(max(ev.Total, 1))
+		if t.loaded == 0 || share >= t.loaded+0.05 || share == 1 {
+			t.loaded = max(share, 1e-9)
+			t.status(schema.GenerateStatus{State: schema.StateLoading, LoadedShare: share})
+		}
+	case job.Prefill:
+		if t.cached < 0 {
+			t.cached = int(ev.Done)
+		}
+		t.prefilled(schema.StatePrefill, int(ev.Done))
+	case job.Token:
+		if t.tokens == 0 {
+			t.prefilled(schema.StateDecoding, t.prompt)
+		}
+		t.tokens++
+		t.unsaid++
+		t.step = t.stream.AppendStep(t.step[:0], ev.ID)
+		if t.emit(ctx, t.step); t.stopped >= 0 || t.enough {
+			g.Stop(t.tokens)
+		}
+	}
+}
+
+// prefilled reports how much of the prompt is done.
+func (t *turn) prefilled(state schema.GenerateState, done int) {
+	t.status(schema.GenerateStatus{
+		State:           state,
+		PromptTokens:    t.prompt,
+		CachedTokens:    max(t.cached, 0),
+		ProcessedTokens: done,
+	})
+}
+
+// emit looks for calls and stop strings in new text and passes on what is certain.
+func (t *turn) emit(ctx context.Context, text []byte) {
+	if t.parser == nil {
+		t.pass(ctx, text)
+		return
+	}
+	t.take(ctx, t.parser.Next(text))
+}
+
+// take takes what a parser has found.
+func (t *turn) take(ctx context.Context, pieces []parse.Piece) {
+	for _, p := range pieces {
+		switch {
+		case t.stopped >= 0 || t.enough:
+			return
+		case p.Call == nil:
+			t.pass(ctx, []byte(p.Text))
+		case p.Call.Problem != "":
+			t.problems = append(t.problems, p.Call.Problem)
+			t.pass(ctx, []byte(parse.HermesOpen+p.Call.Raw+parse.HermesClose))
+		default:
+			t.called = append(t.called, schema.ToolCall{CallID: t.callID(), Name: p.Call.Name, Arguments: p.Call.Arguments})
+			t.enough = t.params.ParallelToolCalls != nil && !*t.params.ParallelToolCalls
+		}
+	}
+}
+
+// pass looks for stop strings.
+func (t *turn) pass(ctx context.Context, text []byte) {
+	var out []byte
+	out, t.stopped = t.stops.next(text)
+	t.say(ctx, out)
+}
+
+// flush says what is held back when no more will come. A call that was cut off is
+// a mistake of the model's only where it ended the answer itself.
+func (t *turn) flush(ctx context.Context, ended bool) {
+	if t.parser != nil {
+		pieces := t.parser.Flush()
+		if !ended {
+			for i, p := range pieces {
+				if p.Call != nil {
+					pieces[i] = parse.Piece{Text: parse.HermesOpen + p.Call.Raw}
+				}
+			}
+		}
+		t.take(ctx, pieces)
+	}
+	if t.stopped < 0 {
+		t.say(ctx, t.stops.flush())
+	}
+}
+
+// say gives text to the sink, and with it the number of tokens since the last.
+func (t *turn) say(ctx context.Context, text []byte) {
+	if len(text) == 0 {
+		return
+	}
+	t.text = append(t.text, text...)
+	if n := min(t.unsaid, len(t.logprobs)); n > 0 {
+		t.sink.Logprobs(t.logprobs[len(t.logprobs)-n:])
+	}
+	t.sink.Text(ctx, schema.ChannelText, string(text), t.unsaid)
+	t.unsaid = 0
+}
+
+func (t *turn) status(s schema.GenerateStatus) {
+	s.GenerationID, s.Round = t.params.GenerationID, t.round
+	t.sink.Status(s)
+}

@@ -1,0 +1,154 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"harmonyd/schema"
+)
+
+// session is a conversation that is kept between turns, one of which runs at a
+// time.
+type session struct {
+	model string
+	tools *[]schema.ToolRef
+	turn  chan struct{} // holds a value while a turn runs
+
+	mu       sync.Mutex
+	messages []schema.Message // never changed in place
+}
+
+// NewSession opens a session.
+func (a *Agent) NewSession(_ context.Context, p schema.SessionNewParams) (schema.SessionResult, error) {
+	s := &session{model: p.Model, tools: p.Tools, turn: make(chan struct{}, 1)}
+	if p.System != "" {
+		s.messages = []schema.Message{{Role: schema.RoleSystem, Content: schema.TextContent(p.System)}}
+	}
+	return a.keep(s)
+}
+
+// keep gives a session its id.
+func (a *Agent) keep(s *session) (schema.SessionResult, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if most := schema.DefaultLimits().MaxSessions; len(a.sessions) >= most {
+		return schema.SessionResult{}, schema.Overloaded(0, "%d sessions are open; close one", most)
+	}
+	a.named++
+	id := fmt.Sprintf("s%d", a.named)
+	a.sessions[id] = s
+	return schema.SessionResult{SessionID: id}, nil
+}
+
+// CloseSession forgets a session, its tools and what was allowed in it. A turn that
+// runs goes on; nobody will read what it adds.
+func (a *Agent) CloseSession(_ context.Context, p schema.SessionParams) (schema.Empty, error) {
+	if _, err := a.session(p.SessionID); err != nil {
+		return schema.Empty{}, err
+	}
+	a.mu.Lock()
+	delete(a.sessions, p.SessionID)
+	for key := range a.allowed {
+		if key.session == p.SessionID {
+			delete(a.allowed, key)
+		}
+	}
+	a.mu.Unlock()
+	a.tools.Forget(p.SessionID)
+	return schema.Empty{}, nil
+}
+
+// ForkSession opens a session that begins with what the turns of another have added
+// to it, and has its tools. What was allowed there is not allowed here.
+func (a *Agent) ForkSession(_ context.Context, p schema.SessionParams) (schema.SessionResult, error) {
+	s, err := a.session(p.SessionID)
+	if err != nil {
+		return schema.SessionResult{}, err
+	}
+	r, err := a.keep(&session{model: s.model, tools: s.tools, turn: make(chan struct{}, 1), messages: s.conversation(nil)})
+	if err != nil {
+		return r, err
+	}
+	if err := a.tools.Fork(p.SessionID, r.SessionID); err != nil {
+		_, _ = a.CloseSession(context.Background(), schema.SessionParams{SessionID: r.SessionID})
+		return schema.SessionResult{}, err
+	}
+	return r, nil
+}
+
+// session finds an open session.
+func (a *Agent) session(id string) (*session, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.sessions[id]
+	if s == nil {
+		return nil, schema.Errorf(schema.KindSessionNotFound, "session %q is not open", id)
+	}
+	return s, nil
+}
+
+// checkSession is the error of a session that is not open; none needs none.
+func (a *Agent) checkSession(id string) error {
+	if id == "" {
+		return nil
+	}
+	_, err := a.session(id)
+	return err
+}
+
+// enter waits for the turn before.
+func (s *session) enter(ctx context.Context) error {
+	select {
+	case s.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *session) leave() { <-s.turn }
+
+// conversation is what was said so far, and then what is said now. A nil session is
+// a conversation that begins now.
+func (s *session) conversation(now []schema.Message) []schema.Message {
+	if s == nil {
+		return now
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Concat(s.messages, now)
+}
+
+// add adds what a turn was asked and what it answered.
+func (s *session) add(asked, answered []schema.Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.messages = slices.Concat(s.messages, asked, answered)
+}
+
+// allowance is a tool, as it is defined, that a person has allowed for good.
+type allowance struct{ session, digest string }
+
+func (a *Agent) isAllowed(key allowance) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.allowed[key]
+}
+
+func (a *Agent) allow(key allowance) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.allowed[key] = true
+}
+
+// unknown takes a tool away that the client says it does not have.
+func (a *Agent) unknown(session string, tool *schema.Tool) {
+	for _, t := range a.tools.List(session).Tools {
+		if t.Name == tool.Name && t.Digest == tool.Digest {
+			a.log.Warn("the client does not know its tool; it is unregistered", "tool", tool.Name)
+			_ = a.tools.Unregister(t.SessionID, []string{t.Name}) // whoever was faster has done the same
+		}
+	}
+}
