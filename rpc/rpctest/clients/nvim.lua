@@ -26,9 +26,10 @@ end
 local streams = vim.defaulttable(function() return { text = '', seq = 0, deltas = 0 } end)
 
 local exit_code
+local calls = {}
 local heard = {}
 function heard.notification(method, params)
-  if method ~= 'generate/delta' and method ~= 'generate/status' then
+  if not vim.startswith(method, 'generate/') then
     return
   end
   local s = streams[params.generationId]
@@ -40,12 +41,35 @@ function heard.notification(method, params)
       s.text = s.text .. part.text
     end
     s.deltas = s.deltas + 1
+  elseif method == 'generate/toolCall' then
+    ---@cast params harmonyd.GenerateToolCall
+    table.insert(calls, params.name .. ' ' .. params.status)
   end
+end
+--- Neovim answers a request of the server's with what this returns. It runs in a
+--- coroutine, so that it may wait.
+function heard.server_request(method, params)
+  if method == 'tool/approve' then
+    ---@cast params harmonyd.ToolApproveParams
+    for _, option in ipairs(params.options) do
+      if option.kind == 'allow_once' then
+        return { outcome = 'selected', optionId = option.optionId }
+      end
+    end
+  end
+  ---@cast params harmonyd.ToolCallParams
+  equal({ place = 'Oslo' }, params.arguments, method)
+  heard.rpc.notify('tool/progress', { callId = params.callId, message = 'asking', progress = 1, total = 2 })
+  local running = coroutine.running()
+  vim.defer_fn(function() coroutine.resume(running) end, 50)
+  coroutine.yield()
+  return { content = { { type = 'text', text = '4 degrees' } } }
 end
 function heard.on_exit(code) exit_code = code end
 function heard.on_error(code, err) error(('client error %s: %s'):format(code, vim.inspect(err))) end
 
 local rpc = vim.lsp.rpc.start(command, heard)
+heard.rpc = rpc
 
 --- send sends a request and returns its id and a table that gets its answer.
 ---@param method string
@@ -75,8 +99,10 @@ local function text(r)
   return table.concat(vim.tbl_map(function(p) return p.text or '' end, r.message.content))
 end
 
+local capabilities = vim.lsp.protocol.make_client_capabilities()
+capabilities.harmonyd = { protocolVersion = protocol.protocol_version, tools = { call = true, approve = true } }
 local opened = call('initialize', {
-  processId = vim.uv.os_getpid(), clientInfo = { name = 'nvim' }, capabilities = vim.lsp.protocol.make_client_capabilities(),
+  processId = vim.uv.os_getpid(), clientInfo = { name = 'nvim' }, capabilities = capabilities,
 })
 equal(protocol.protocol_version, opened.protocolVersion, 'protocol version')
 rpc.notify('initialized', vim.empty_dict())
@@ -102,10 +128,10 @@ rpc.notify('$/cancelRequest', { id = id })
 wait('the cancelled result, which Neovim would not show if it were an error', function() return another.done end)
 equal('cancelled', another.result.stopReason, 'stop reason')
 
--- Tools.
+-- Tools: one that a person approves and that takes a moment.
 ---@type harmonyd.ToolSpec
 local weather = {
-  name = 'weather', description = 'Tells the weather.',
+  name = 'weather', description = 'Tells the weather.', approval = 'ask',
   inputSchema = {
     type = 'object',
     properties = { place = { type = 'string' }, days = { type = 'integer' } },
@@ -116,6 +142,13 @@ local registered = call('tool-register', { tools = { weather } })
 local listed = call('tools/list', vim.empty_dict())
 equal(registered.registered[1].digest, listed.tools[1].digest, 'digest')
 equal(weather.inputSchema, listed.tools[1].inputSchema, 'input schema')
+
+local session = call('session/new', { system = 'Be brief.', tools = { 'weather' } })
+local cold = call('generate', { generationId = 'd', sessionId = session.sessionId, messages = say('How is the weather in Oslo?') })
+equal('end_turn', cold.stopReason, 'stop reason')
+equal('It is cold there.', text(cold), 'text')
+equal({ 'weather pending', 'weather running', 'weather running', 'weather completed' }, calls, 'calls')
+call('session/close', { sessionId = session.sessionId })
 
 -- Errors.
 local _, unknown = call('no/such', vim.empty_dict())

@@ -31,6 +31,7 @@ class Client(LanguageClient):
         super().__init__(*args, **kwargs)
         self.streams: dict[str, Stream] = defaultdict(Stream)
         self.came = asyncio.Event()
+        self.calls: list[str] = []
         self.exit_code: int | None = None
 
     async def server_exit(self, server: asyncio.subprocess.Process):
@@ -58,14 +59,45 @@ def plain(value):
     return value
 
 
+def converter():
+    """Lsprotocol's classes have no place for a server's own capability."""
+    c = default_converter()
+    standard = c.get_unstructure_hook(types.ClientCapabilities)
+    own = {"harmonyd": {"protocolVersion": 1, "tools": {"call": True, "approve": True}}}
+    c.register_unstructure_hook(types.ClientCapabilities, lambda value: standard(value) | own)
+    return c
+
+
 def make_client() -> Client:
-    client = Client(converter_factory=default_converter)
+    client = Client(converter_factory=converter)
 
     @client.feature("generate/status")
     def status(params):
         s = client.streams[params.generationId]
         assert params.seq == s.seq, "no gap and no change of order"
         s.seq += 1
+
+    @client.feature("generate/toolCall")
+    def tool_call(params):
+        s = client.streams[params.generationId]
+        assert params.seq == s.seq, "no gap and no change of order"
+        s.seq += 1
+        client.calls.append(f"{params.name} {params.status}")
+
+    @client.feature("tool/approve")
+    def approve(params):
+        option = next(o for o in params.options if o.kind == "allow_once")
+        return {"outcome": "selected", "optionId": option.optionId}
+
+    @client.feature("tool/call")
+    async def call(params):
+        if params.name == "wait":
+            client.came.set()
+            await asyncio.sleep(60)
+        assert plain(params.arguments) == {"place": "Oslo"}
+        client.protocol.notify("tool/progress", {"callId": params.callId, "message": "asking", "progress": 1, "total": 2})
+        await asyncio.sleep(0.05)
+        return {"content": [{"type": "text", "text": "4 degrees"}]}
 
     @client.feature("generate/delta")
     def delta(params):
@@ -131,6 +163,7 @@ async def test_tools(client: Client):
     weather = {
         "name": "weather",
         "description": "Tells the weather.",
+        "approval": "ask",
         "inputSchema": {
             "type": "object",
             "properties": {"place": {"type": "string"}, "days": {"type": "integer"}},
@@ -144,6 +177,27 @@ async def test_tools(client: Client):
     with pytest.raises(JsonRpcException) as taken:
         await client.call("tool-register", tools=[weather])
     assert plain(taken.value.data)["kind"] == "tool_conflict"
+
+    # One that a person approves and that takes a moment.
+    session = await client.call("session/new", system="Be brief.", tools=["weather"])
+    question = [{"role": "user", "content": "How is the weather in Oslo?"}]
+    cold = await client.call("generate", generationId="d", sessionId=session["sessionId"], messages=question)
+    assert cold["stopReason"] == "end_turn"
+    assert text(cold) == "It is cold there."
+    assert client.calls == ["weather pending", "weather running", "weather running", "weather completed"]
+    await client.call("session/close", sessionId=session["sessionId"])
+
+    # One that waits for ever, until the generation is cancelled and pygls cancels it.
+    await client.call("tools/register", tools=[{"name": "wait", "inputSchema": {"type": "object"}}])
+    question = [{"role": "user", "content": "Wait for ever."}]
+    client.came.clear()
+    never = client.start("generate", generationId="e", messages=question, tools=["wait"])
+    while client.calls[-1] != "wait running" and client.calls[-1] != "wait pending":
+        client.came.clear()
+        await asyncio.wait_for(client.came.wait(), 60)
+    assert await client.call("cancel", generationId="e") == {"cancelled": True, "state": "tool"}
+    assert (await asyncio.wait_for(never, 60))["stopReason"] == "cancelled"
+    assert client.calls[-1] == "wait cancelled"
 
 
 @pytest.mark.asyncio

@@ -100,7 +100,7 @@ for (const file of recordings) {
 }
 assert(refusals > 100, `only ${refusals} broken messages were refused: does the schema say anything?`);
 for (const what of ["initialize", "generate", "generate/delta", "generate/status", "cancel", "tool-register", "tools/list",
-  "shutdown", "exit", "invalid_params", "method_not_found"]) {
+  "session/new", "tool/approve", "tool/call", "tool/progress", "generate/toolCall", "agent/status", "shutdown", "exit", "invalid_params", "method_not_found"]) {
   assert(seen.get(what), `the recordings hold no ${what}`);
 }
 console.log(`seen: ${[...seen].map(([what, n]) => `${what} ${n}`).join(", ")}; ${refusals} broken messages refused`);

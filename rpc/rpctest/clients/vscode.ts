@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import {
-  CancellationTokenSource, createMessageConnection, ErrorCodes, type MessageConnection, ResponseError,
+  type CancellationToken, CancellationTokenSource, createMessageConnection, ErrorCodes, type MessageConnection, ResponseError,
   StreamMessageReader, StreamMessageWriter,
 } from "vscode-jsonrpc/node";
 import * as protocol from "./protocol.js";
@@ -30,6 +30,13 @@ class Client {
   ): void {
     this.connection.onNotification(method, heard);
   }
+
+  serve<M extends keyof protocol.ServerRequests>(
+    method: M,
+    answer: (p: protocol.ServerRequests[M]["params"], token: CancellationToken) => Promise<protocol.ServerRequests[M]["result"]>,
+  ): void {
+    this.connection.onRequest(method, answer);
+  }
 }
 
 const [command, ...args] = process.argv.slice(2);
@@ -46,6 +53,11 @@ function stream(id: string) {
   return s;
 }
 client.on("generate/status", (p) => assert.equal(p.seq, stream(p.generationId).seq++));
+const calls: string[] = [];
+client.on("generate/toolCall", (p) => {
+  assert.equal(p.seq, stream(p.generationId).seq++);
+  calls.push(`${p.name} ${p.status}`);
+});
 client.on("generate/delta", (p) => {
   const s = stream(p.generationId);
   assert.equal(p.seq, s.seq++, "no gap and no change of order");
@@ -64,7 +76,8 @@ const text = (r: protocol.GenerateResult) => {
 const say = (content: string): protocol.Message[] => [{ role: "user", content }];
 
 const opened = await client.request("initialize", {
-  processId: process.pid, clientInfo: { name: "vscode-jsonrpc" }, capabilities: {}, trace: "messages",
+  processId: process.pid, clientInfo: { name: "vscode-jsonrpc" }, trace: "messages",
+  capabilities: { harmonyd: { protocolVersion: protocol.protocolVersion, tools: { call: true, approve: true } } },
 });
 assert.equal(opened.protocolVersion, protocol.protocolVersion);
 const traced = new Promise<void>((resolve) => client.on("$/logTrace", () => resolve()));
@@ -95,15 +108,51 @@ await second;
 source.cancel();
 assert.equal((await another).stopReason, "cancelled");
 
-// Tools.
+// Tools: one that a person approves and that takes a moment, and one that waits for ever.
 const weather: protocol.ToolSpec = {
-  name: "weather", description: "Tells the weather.",
+  name: "weather", description: "Tells the weather.", approval: "ask",
   inputSchema: { type: "object", properties: { place: { type: "string" }, days: { type: "integer" } }, required: ["place"] },
 };
 const registered = await client.request("tool-register", { tools: [weather] });
 const listed = await client.request("tools/list", {});
 assert.equal(listed.tools[0]?.digest, registered.registered[0]?.digest);
 assert.deepEqual(listed.tools[0]?.inputSchema, weather.inputSchema);
+
+client.serve("tool/approve", async (p) => {
+  const option = p.options.find((o) => o.kind === "allow_once");
+  assert(option);
+  return { outcome: "selected", optionId: option.optionId };
+});
+let waiting = () => {};
+client.serve("tool/call", async (p, token) => {
+  if (p.name === "wait") {
+    waiting();
+    await new Promise<void>((resolve) => token.onCancellationRequested(() => resolve()));
+    throw new ResponseError(ErrorCodes.InternalError, "cancelled");
+  }
+  assert.deepEqual(p.arguments, { place: "Oslo" });
+  await client.notify("tool/progress", { callId: p.callId, message: "asking", progress: 1, total: 2 });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  return { content: [{ type: "text", text: "4 degrees" }] };
+});
+const session = await client.request("session/new", { system: "Be brief.", tools: ["weather"] });
+const cold = await client.request("generate", {
+  generationId: "d", sessionId: session.sessionId, messages: say("How is the weather in Oslo?"),
+});
+assert.equal(cold.stopReason, "end_turn");
+assert.equal(text(cold), "It is cold there.");
+assert.equal(cold.usage.rounds, 2);
+assert.deepEqual(calls, ["weather pending", "weather running", "weather running", "weather completed"]);
+assert.match(stream("d").text, /^Let me see\..*It is cold there\.$/s);
+await client.request("session/close", { sessionId: session.sessionId });
+
+await client.request("tools/register", { tools: [{ name: "wait", inputSchema: { type: "object" } }] });
+const called = new Promise<void>((resolve) => { waiting = resolve; });
+const never = client.request("generate", { generationId: "e", messages: say("Wait for ever."), tools: ["wait"] });
+await called;
+assert.deepEqual(await client.request("cancel", { generationId: "e" }), { cancelled: true, state: "tool" });
+assert.equal((await never).stopReason, "cancelled", "the server waits for no tool");
+assert.equal(calls.at(-1), "wait cancelled");
 
 // Errors.
 const failure = async (request: Promise<unknown>) => {
