@@ -67,7 +67,8 @@ func openAgent(o terminal.Options, log *slog.Logger) (*agent.Agent, func(), erro
 	if err != nil {
 		return nil, nil, err
 	}
-	return agent.New(eng, tools.NewRegistry(), agent.Options{Log: log}), closeEngine, nil
+	a := agent.New(eng, tools.NewRegistry(), agent.Options{Log: log, State: stateRoot(o)})
+	return a, func() { a.Close(); closeEngine() }, nil
 }
 
 // serve runs the stdio server until its client is gone. The engine ends with
@@ -83,6 +84,7 @@ func serve(ctx context.Context, in, out *os.File, o terminal.Options, s terminal
 	if err != nil {
 		return &terminal.ExitError{Code: exitEngineLost, Err: err}
 	}
+	defer a.Close()
 	// The first signal ends the connection in good order, the second at once.
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)

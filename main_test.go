@@ -67,7 +67,7 @@ func program(t *testing.T, args ...string) *exec.Cmd {
 	ctx, cancel := context.WithTimeout(context.Background(), hang)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asProgram+"=1")
+	cmd.Env = append(os.Environ(), asProgram+"=1", "HARMONYD_STATE="+t.TempDir())
 	cmd.Env = append(cmd.Env, engineEnv(t)...)
 	return cmd
 }
@@ -306,6 +306,7 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"--no-such-flag"}, "unknown flag: --no-such-flag"},
 		{[]string{"generate"}, "got 0 prompts, want one"},
 		{[]string{"--log-level", "loud"}, "want debug, info, warn or error"},
+		{[]string{"--log-format", "xml"}, "want text or json"},
 	} {
 		cmd := program(t, c.args...)
 		out, err := cmd.CombinedOutput()

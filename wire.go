@@ -1,9 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+
+	"github.com/adrg/xdg"
 
 	"harmonyd/agent"
 	"harmonyd/editors/terminal"
@@ -17,6 +21,11 @@ type wireAgent struct{ *agent.Agent }
 
 func (w wireAgent) Generate(ctx context.Context, p schema.GenerateParams, s rpc.Sink, h rpc.Host) (schema.GenerateResult, error) {
 	return w.Agent.Generate(ctx, p, s, h)
+}
+
+// stateRoot is the folder of what is remembered between runs.
+func stateRoot(o terminal.Options) string {
+	return cmp.Or(o.StateRoot, filepath.Join(xdg.StateHome, "harmonyd"))
 }
 
 // openLogSink opens where the server's log goes. The file stays open for the

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -59,6 +60,9 @@ type Options struct {
 	// Log receives one record for each generation, never its text. Nil discards
 	// them.
 	Log *slog.Logger
+	// State is the folder of what outlives the process: which models are being
+	// loaded. Empty keeps nothing.
+	State string
 }
 
 // Agent answers requests with the help of an engine. All methods may be called
@@ -68,6 +72,7 @@ type Agent struct {
 	engine Engine
 	tools  Toolbox
 	log    *slog.Logger
+	marks  *marks // nil where nothing is kept
 
 	mu sync.Mutex
 	// opened holds what was opened, by the names that were asked for and the
@@ -85,7 +90,7 @@ type opened struct {
 }
 
 // New returns an Agent over an engine and a toolbox, both of which stay the
-// caller's to close.
+// caller's to close. The Agent is closed before the engine.
 func New(engine Engine, tools Toolbox, o Options) *Agent {
 	a := &Agent{
 		engine: engine, tools: tools, log: o.Log,
@@ -94,7 +99,17 @@ func New(engine Engine, tools Toolbox, o Options) *Agent {
 	if a.log == nil {
 		a.log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
+	if o.State != "" {
+		a.marks = newMarks(filepath.Join(o.State, "loading"))
+	}
 	return a
+}
+
+// Close says that the process ends in good order: what still loads is no crash.
+func (a *Agent) Close() {
+	if a.marks != nil {
+		a.marks.close()
+	}
 }
 
 // Models lists the installed models.
@@ -131,18 +146,26 @@ func (a *Agent) LoadModel(ctx context.Context, p schema.ModelLoadParams, report 
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	id, k, err := a.guard(ctx, p.Model, p.Force)
+	if err != nil {
+		return schema.ModelLoadResult{}, err
+	}
+	defer k.end()
 	open := make(chan result, 1)
 	go func() {
 		m, err := a.open(ctx, p.Model)
 		open <- result{m, err}
 	}()
 	start := time.Now()
-	err := a.engine.Load(ctx, p.Model, func(p job.Progress) {
+	err = a.engine.Load(ctx, p.Model, func(p job.Progress) {
 		if report != nil {
 			report(p.Done, p.Total)
 		}
 	})
 	took := time.Since(start)
+	if p.Force && ctx.Err() == nil {
+		a.marks.forget(id) // it has come to an end, good or bad
+	}
 	if err != nil {
 		err = wireError(ctx, err)
 		stop() // Open need not go on

@@ -42,6 +42,12 @@ func newAnswer(round int, stop []string) answer {
 // ask has the model write one answer. The reason is empty where ctx ended or with
 // an error.
 func (t *turn) ask(ctx context.Context) (schema.StopReason, error) {
+	if t.round > 0 { // tools may take long enough for others to need the memory
+		var err error
+		if _, t.mark, err = t.agent.guard(ctx, t.params.Model, false); err != nil {
+			return "", err
+		}
+	}
 	t.stream = t.model.Tokenizer.NewStream()
 	if len(t.tools) > 0 {
 		t.parser = parse.NewHermes()
@@ -173,6 +179,7 @@ func (t *turn) event(ctx context.Context, ev job.Event, g Generation) {
 			t.status(schema.GenerateStatus{State: schema.StateLoading, LoadedShare: share})
 		}
 	case job.Prefill:
+		t.mark.end() // the model is there
 		if t.cached < 0 {
 			t.cached = int(ev.Done)
 		}

@@ -22,6 +22,7 @@ type turn struct {
 	host    Host
 	session *session      // nil where there is none
 	inside  bool          // the session waits for this turn
+	mark    *mark         // of the load that the turn may bring about
 	tools   []schema.Tool // as they were when the turn began; none where it uses none
 
 	model     *opened // once it is known
@@ -180,6 +181,11 @@ func (t *turn) run(ctx context.Context) (schema.StopReason, error) {
 		t.inside = true
 	}
 	t.history = t.session.conversation(t.params.Messages)
+	defer func() { t.mark.end() }()
+	var err error
+	if _, t.mark, err = t.agent.guard(ctx, t.params.Model, false); err != nil {
+		return "", err
+	}
 	known := t.agent.isOpen(t.params.Model)
 	if !known {
 		loadCtx, giveUp := context.WithCancel(ctx)

@@ -7,9 +7,6 @@ import (
 	"io"
 	"log"
 	"log/slog"
-	"os"
-	"slices"
-	"syscall"
 	"time"
 
 	"github.com/sourcegraph/jsonrpc2"
@@ -170,44 +167,4 @@ func (c *conn) drain() {
 	case <-c.stream.out.gone:
 	case <-timeout.C:
 	}
-}
-
-// watchParent returns a channel that is closed when a process that we were
-// told to live no longer than is gone, or our own parent is. The pipe alone
-// does not tell: another process may hold its other end.
-func (c *conn) watchParent(ctx context.Context) <-chan struct{} {
-	dead := make(chan struct{})
-	parent, pids := os.Getppid(), []int64{}
-	gone := func(pid int64) bool {
-		return !alive(pid) || pid == int64(parent) && os.Getppid() != parent
-	}
-	go func() {
-		var tick <-chan time.Time // none while there is nothing to look for
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case pid := <-c.parent:
-				pids = append(pids, pid)
-			case <-tick:
-			}
-			pids = slices.DeleteFunc(pids, func(pid int64) bool { return pid <= 0 })
-			if slices.ContainsFunc(pids, gone) {
-				close(dead)
-				return
-			}
-			if len(pids) > 0 {
-				tick = time.After(parentPoll)
-			}
-		}
-	}()
-	c.parent <- int64(c.opts.ClientProcessID)
-	return dead
-}
-
-// alive says whether a process exists. Signal 0 is only a question; that we may
-// not ask it is an answer too.
-func alive(pid int64) bool {
-	err := syscall.Kill(int(pid), 0)
-	return err == nil || errors.Is(err, syscall.EPERM)
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -202,6 +203,22 @@ func TestClientDies(t *testing.T) {
 		require.Equal(t, rpc.ExitAbandoned, c.Wait())
 		require.LessOrEqual(t, time.Since(begin), 4*time.Second)
 	})
+}
+
+// TestClientThatNobodyWaitsFor: a process that has ended is gone, though its parent
+// has yet to ask how.
+func TestClientThatNobodyWaitsFor(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells")
+	}
+	client := exec.Command("sleep", "1000")
+	require.NoError(t, client.Start())
+	c := rpctest.Start(t.Context(), &rpctest.Agent{}, rpc.Options{ClientProcessID: client.Process.Pid})
+	_, err := c.Initialize()
+	require.NoError(t, err)
+	require.NoError(t, client.Process.Kill())
+	require.Equal(t, rpc.ExitOK, c.Wait())
+	require.Error(t, client.Wait())
 }
 
 // TestDeafAgent: an agent that does not heed its context holds the end up for a

@@ -62,6 +62,9 @@ type ModelCapabilities struct {
 type ModelLoadParams struct {
 	// Model is the id of the model; absent means the default model.
 	Model string `json:"model,omitempty" jsonschema:"maxLength=512"`
+	// Force loads a model although the process that loaded it last ended while it
+	// did. Without it, such a model is refused with model_load_failed.
+	Force bool `json:"force,omitempty"`
 	// WorkDoneToken asks for $/progress reports.
 	WorkDoneToken ProgressToken `json:"workDoneToken,omitempty"`
 }

@@ -121,7 +121,8 @@ func generate(ctx context.Context, c Commands, o Options, p schema.GenerateParam
 	defer closeAgent()
 
 	bar := newProgress(c.Err, c.ErrIsTerminal, "load")
-	_, err = a.LoadModel(ctx, schema.ModelLoadParams{Model: p.Model}, bar.report)
+	// A person who asks for a model that crashed has seen it crash.
+	_, err = a.LoadModel(ctx, schema.ModelLoadParams{Model: p.Model, Force: true}, bar.report)
 	bar.done()
 	if err != nil {
 		return interrupted(ctx, err)

@@ -6,10 +6,37 @@ import (
 	"log/slog"
 )
 
-// NewLog returns a log that writes text to w at the level of o.
+// NewLog returns a log that writes to w in the form and at the level of o.
 func NewLog(w io.Writer, o Options) *slog.Logger {
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: o.level}))
+	handler := &slog.HandlerOptions{Level: o.level}
+	if o.format == "json" {
+		return slog.New(slog.NewJSONHandler(w, handler))
+	}
+	return slog.New(slog.NewTextHandler(w, handler))
 }
+
+// formatFlag is the flag for the form of the log.
+type formatFlag struct{ format *string }
+
+// String implements pflag.Value.
+func (f formatFlag) String() string {
+	if f.format == nil {
+		return ""
+	}
+	return *f.format
+}
+
+// Set implements pflag.Value.
+func (f formatFlag) Set(text string) error {
+	if text != "text" && text != "json" {
+		return fmt.Errorf("got %q, want text or json", text)
+	}
+	*f.format = text
+	return nil
+}
+
+// Type implements pflag.Value.
+func (f formatFlag) Type() string { return "form" }
 
 // levelFlag is the flag for a log level.
 type levelFlag struct{ level *slog.Level }

@@ -89,10 +89,14 @@ type Options struct {
 	// Model is the model that a request gets which names none; empty leaves the
 	// choice to the engine.
 	Model string
+	// StateRoot is the folder of what the program remembers; empty means the
+	// platform's.
+	StateRoot string
 	// LogFile is where the server's log goes; empty means standard error.
 	LogFile string
 
-	level slog.Level
+	level  slog.Level
+	format string // of the log, text or json
 }
 
 // ServeOptions are the flags of the server.
@@ -185,6 +189,7 @@ Protocol or one message a line. The other commands are for a person.`,
 		Args: noArguments,
 		PersistentPreRun: func(*cobra.Command, []string) {
 			o.Model = cmp.Or(o.Model, os.Getenv("HARMONYD_MODEL"))
+			o.StateRoot = cmp.Or(o.StateRoot, os.Getenv("HARMONYD_STATE"))
 		},
 		SilenceErrors:              true,
 		SilenceUsage:               true,
@@ -210,6 +215,9 @@ Protocol or one message a line. The other commands are for a person.`,
 	all.StringVar(&o.LogFile, "log-file", "", "append the server's log to `file` instead of writing it to stderr")
 	o.level = slog.LevelWarn
 	all.Var(levelFlag{&o.level}, "log-level", "least `level` to log: debug, info, warn or error")
+	o.format = "text"
+	all.Var(formatFlag{&o.format}, "log-format", "`form` of the log: text or json")
+	all.StringVar(&o.StateRoot, "state", "", "`folder` of what is remembered between runs (environment HARMONYD_STATE)")
 	all.StringVarP(&o.Model, "model", "m", "", "`id` of the model for requests that name none (environment HARMONYD_MODEL)")
 
 	own := root.Flags()

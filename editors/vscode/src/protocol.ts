@@ -647,6 +647,11 @@ export interface ModelInfo {
 export interface ModelLoadParams {
   /** model is the id of the model; absent means the default model. */
   model?: string;
+  /**
+   * force loads a model although the process that loaded it last ended while it did. Without it,
+   * such a model is refused with model_load_failed.
+   */
+  force?: boolean;
   /** workDoneToken asks for $/progress reports. */
   workDoneToken?: ProgressToken;
 }

@@ -530,6 +530,9 @@ M.errors = {
 ---@class harmonyd.ModelLoadParams
 --- model is the id of the model; absent means the default model.
 ---@field model? string
+--- force loads a model although the process that loaded it last ended while it did. Without it,
+--- such a model is refused with model_load_failed.
+---@field force? boolean
 --- workDoneToken asks for $/progress reports.
 ---@field workDoneToken? harmonyd.ProgressToken
 
