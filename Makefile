@@ -15,7 +15,7 @@ MODEL   := SmolLM2-135M-Instruct.Q4_1
 FUZZTIME ?= 60s
 MUTANTS  ?= 10000000
 FRAMES   ?= 20000000
-SERVES   ?= 2000000
+GUIDED   ?= 10m
 BENCH    ?= .
 
 .PHONY: help
@@ -123,17 +123,18 @@ fuzz-long: deps ## read MUTANTS (ten million) broken files of each weights forma
 	grep -q 'GGUF: .*no finding' .bench/mutants.txt && mv .bench/mutants.txt engine/weights/testdata/mutants.txt
 
 .PHONY: fuzz-wire-long
-# With FRAMES and SERVES executions: an hour and a half on 2 cores.
-fuzz-wire-long: ## fuzz framing with 20 million inputs and the dispatcher with 2 million, and record it
+# Half an hour on 2 cores, and twice ten minutes with the fuzzers that look for new
+# coverage.
+fuzz-wire-long: ## read 20 million broken inputs, serve 2 million broken clients, fuzz both, and record it
 	@mkdir -p .bench
-	{ $(RECORDED); for target in FuzzFrame:$(FRAMES) FuzzServe:$(SERVES); do \
-	  go test ./rpc -run '^$$' -fuzz "^$${target%:*}\$$" -fuzztime "$${target#*:}x" -fuzzminimizetime 1x -timeout 0 2>&1 | \
-	    tee /dev/stderr | awk -v target="$${target%:*}" ' \
-	      /^fuzz: elapsed/ { time = $$3; n = $$5; interesting = $$NF } /^PASS/ { finding = "no finding" } \
-	      END { printf "%s: %d executions in %s %d inputs kept, %s\n", target, n, time, interesting, finding ? finding : "a finding" }'; \
-	done; } >.bench/fuzz.txt
-	cat .bench/fuzz.txt
-	[[ $$(grep -c 'no finding' .bench/fuzz.txt) == 2 ]] && mv .bench/fuzz.txt rpc/testdata/fuzz.txt
+	{ $(RECORDED); go test -count=1 ./rpc -run 'Test(Frame|Serve)Mutants' -v -timeout 0 -mutants '$(FRAMES)' | \
+	    sed -nE 's/^ *[a-z_]+_test.go:[0-9]+: ((framing|serving): .*)/\1/p; /FAIL|seed/p'; \
+	  for target in FuzzFrame FuzzServe; do \
+	    go test ./rpc -run '^$$' -fuzz "^$$target\$$" -fuzztime '$(GUIDED)' -fuzzminimizetime 1x -timeout 0 | \
+	      awk -v target="$$target" '/^fuzz: elapsed/ { time = $$3; sub(",", "", time); n = $$5; kept = $$NF } /^PASS/ { finding = "no finding" } \
+	        END { printf "%s: %d executions by coverage, %d inputs kept, %s, %s\n", target, n, kept, finding ? finding : "a finding", time }'; \
+	  done; } | tee .bench/fuzz.txt
+	[[ $$(grep -c 'no finding' .bench/fuzz.txt) == 4 ]] && mv .bench/fuzz.txt rpc/testdata/fuzz.txt
 
 .PHONY: tokenizer-long
 tokenizer-long: deps ## the default model's tokenizer: 20 million round trips, texts of 4 MiB

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -54,7 +53,7 @@ func TestBadInput(t *testing.T) {
 				texts[text] = sent[i]
 				var m rpctest.Message
 				require.NoError(t, json.Unmarshal([]byte(answer), &m))
-				different[placeholders.ReplaceAllString(m.Error.Message, "_")] = true
+				different[rpc.Placeholders.ReplaceAllString(m.Error.Message, "_")] = true
 			}
 			inputs += len(sent)
 			if *update {
@@ -69,9 +68,6 @@ func TestBadInput(t *testing.T) {
 	t.Logf("%d bad inputs with %d different errors, numbers and quoted names aside", inputs, len(different))
 	require.GreaterOrEqual(t, len(different), 150)
 }
-
-// placeholders are what does not make two errors different.
-var placeholders = regexp.MustCompile(`"(\\.|[^"\\])*"|\d+`)
 
 // exchanged is what went to and fro.
 func exchanged(a *txtar.Archive) (sent, answers []string) {

@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 
@@ -248,96 +246,4 @@ func TestEveryStatementOfFramingIsCovered(t *testing.T) {
 	require.Empty(t, never, "no test comes to these lines of frame.go")
 	t.Logf("%d blocks of statements, all covered", blocks)
 	require.Greater(t, blocks, 50)
-}
-
-// FuzzFrame reads sound messages, anything, and in the framing where that can be
-// told apart a last message. There is an end; the sound messages come through;
-// what is read does not depend on the pieces in which it comes; and no more memory
-// is held than a message may have and a buffer.
-func FuzzFrame(f *testing.F) {
-	words, messages := JSONWords(f)
-	d := NewDictionary(append(words, "Content-Length: ", "content-length:", "Content-Type: a; charset=", "utf-8", "utf-16", "X: y", "\r\n", "\r\n\r\n", "\n\n"))
-	for _, m := range messages {
-		f.Add(1, false, d.Contract(m+"\r\n"+m))
-		f.Add(1, true, d.Contract(fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(m), m)))
-	}
-	for _, seed := range []string{
-		"content-length:2\n\n{}\nContent-Length: 3\r\n\r\n[1]", "Content-Length: 99\r\n\r\n{}", "x\r\n\r\n{}Content-Length: 2\r\n\r\n{}",
-		"Content-Type: a;charset=\"utf-8\"\r\nContent-Length: 0\r\n\r\n", "Content-Length: 5000\r\n\r\n", "\xef\xbb\xbf{}\n{}\n",
-		strings.Repeat("X: y\r\n", 100) + "\r\n", "X: " + strings.Repeat("y", 300) + "\r\n\r\n", strings.Repeat("y", 5000) + "\n",
-	} {
-		f.Add(0, true, d.Contract(seed))
-		f.Add(0, false, d.Contract(seed))
-	}
-	limits := schema.Limits{MaxMessageBytes: 4096, MaxHeaderLineBytes: 200, MaxHeaderBytes: 400, MaxDepth: 128, MaxIDBytes: 128}
-	f.Fuzz(func(t *testing.T, sound int, headers bool, script []byte) {
-		var input []byte
-		var want []string
-		for i := range min(max(sound, 0), 3) {
-			body := fmt.Sprintf(`{"sound":%d}`, i)
-			want = append(want, body)
-			if headers {
-				body = fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(body), body)
-			} else {
-				body += "\n"
-			}
-			input = append(input, body...)
-		}
-		garbage := d.Expand(script) // as long as passes every limit
-		input = append(input, garbage[:min(len(garbage), 4*int(limits.MaxMessageBytes))]...)
-		if !headers {
-			input = append(input, "\n{\"last\":1}"...)
-		}
-		bodies, problems := readEach(t, bytes.NewReader(input), limits, len(input))
-		require.True(t, len(bodies) >= len(want) && slices.Equal(want, bodies[:len(want)]), "%q: %q", input, bodies)
-		size := 1 + (len(input)*31+len(bodies))%61
-		inPieces, problemsInPieces := readEach(t, &pieces{input, size}, limits, len(input))
-		require.True(t, slices.Equal(bodies, inPieces), "%q: %q and %q", input, bodies, inPieces)
-		require.True(t, slices.Equal(problems, problemsInPieces), "%q: %q and %q", input, problems, problemsInPieces)
-		if len(want) > 0 && !headers {
-			require.True(t, bodies[len(bodies)-1] == `{"last":1}`, "%q: %q", input, bodies)
-		}
-	})
-}
-
-// pieces hands out its data in pieces of one size.
-type pieces struct {
-	data []byte
-	size int
-}
-
-func (p *pieces) Read(b []byte) (int, error) {
-	if len(p.data) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(b, p.data[:min(p.size, len(p.data))])
-	p.data = p.data[n:]
-	return n, nil
-}
-
-// readEach reads and parses an input of a size to its end, and holds what it must
-// hold. Problems are given by their text.
-func readEach(t *testing.T, r io.Reader, limits schema.Limits, size int) (bodies, problems []string) {
-	frames := newFrames(r, limits)
-	for calls := 0; ; calls++ {
-		body, problem, err := frames.next()
-		switch {
-		case err != nil:
-			return bodies, problems
-		case calls > size:
-			t.Fatal("no end")
-		case (problem == nil) == (body == nil):
-			t.Fatalf("body %q, problem %v", body, problem)
-		case int64(len(body)) > limits.MaxMessageBytes || int64(cap(body)) > limits.MaxMessageBytes+64<<10:
-			t.Fatalf("%d bytes in %d", len(body), cap(body))
-		case problem != nil:
-			problems = append(problems, problem.Message)
-			continue
-		}
-		bodies = append(bodies, string(body))
-		m, problem := parse(body, limits)
-		if problem == nil && !m.response && firstByte(body) != '{' || problem != nil && m.params != nil {
-			t.Fatalf("%q is %+v, %v", body, m, problem)
-		}
-	}
 }

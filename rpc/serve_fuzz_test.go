@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,57 +16,129 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"harmonyd/engine/enginetest/mutate"
 	"harmonyd/rpc"
 	"harmonyd/rpc/rpctest"
 )
 
-// FuzzServe sends lines of garbage in sound frames: the connection stays up, every
-// request whose id can be read is answered exactly once, and nothing is
-// answered that was not asked.
-func FuzzServe(f *testing.F) {
-	words, messages := rpc.JSONWords(f)
+// garbage is what a client sends between initialize and shutdown.
+type garbage struct {
+	headers bool
+	bodies  []string
+}
+
+// serveMutants makes garbage: messages of every method, sound but for a few changes.
+func serveMutants(t testing.TB) func(c *mutate.Choices) garbage {
+	words, messages := rpc.JSONWords(t)
 	for _, prompt := range []string{
-		"say:a", "think:b", "repeat:40", "block", "abort", "panic", "crash", "partial", "fail:engine_error", "load", "prefill:3", "decode", "stop",
+		"say:a", "think:b", "repeat:40", "block", "abort", "panic", "crash", "partial", "fail:engine_error", "load", "prefill:3", "decode",
+		"stop", "tool:a", "ask:a",
 	} {
-		words = append(words, fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"generate","params":{"prompt":"%s"}}`, prompt), `"`+prompt+`"`, prompt+" ")
+		messages = append(messages, fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"generate","params":{"generationId":"a","prompt":"%s"}}`, prompt))
+		words = append(words, `"`+prompt+`"`)
 	}
-	d := rpc.NewDictionary(append(words, `"slow"`, `"huge"`, `"all":true`, `"generationId":"a"`))
-	for i, m := range messages {
-		f.Add(true, d.Contract(m))
-		f.Add(false, d.Contract(m+"\n"+messages[(i+1)%len(messages)]))
+	messages = append(messages, `{"jsonrpc":"2.0","id":1,"method":"cancel","params":{"all":true}}`,
+		`{"jsonrpc":"2.0","method":"cancel","params":{"generationId":"a"}}`, `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":1}}`,
+		`{"jsonrpc":"2.0","id":1,"method":"model/load","params":{"model":"slow"}}`, `[{}]`, `{"id":null}`, `"x"`)
+	words = append(words, `"slow"`, `"huge"`, "0", "1", "2")
+	var all []mutate.Document
+	for _, m := range messages {
+		all = append(all, mutate.JSON([]byte(m)))
 	}
-	generate := `{"jsonrpc":"2.0","id":1,"method":"generate","params":{"generationId":"a","prompt":"repeat:40 block"}}` + "\n"
-	for _, seed := range []string{
-		generate + `{"jsonrpc":"2.0","id":2,"method":"cancel","params":{"generationId":"a"}}`, generate + generate,
-		generate + `{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":1}}`, generate + `{"jsonrpc":"2.0","id":2,"method":"shutdown"}`,
-		`{"jsonrpc":"2.0","id":"\u0061","method":"tools/list"}` + "\n" + `{"jsonrpc":"2.0","id":"a","method":"tools/list"}`,
-		"[{}]", `{"id":null}`, "{", `"x"`, `{"a":1,"a":2}`, `{"jsonrpc":"2.0","id":2,"result":{}}`,
-	} {
-		f.Add(true, d.Contract(seed))
-		f.Add(false, d.Contract(seed))
-	}
-	f.Fuzz(func(t *testing.T, headers bool, script []byte) {
-		var bodies []string
-		want, perhaps := map[string]int{`"first"`: 1, `"last"`: 1}, 0 // answers by id
-		for _, line := range bytes.Split(d.Expand(script), []byte("\n")) {
-			body := string(bytes.TrimSpace(line))
-			if body == "" || strings.Contains(body, "exit") || strings.Contains(body, `\u00`) {
-				continue // nothing, or the end, however that is written
-			}
-			bodies = append(bodies, body)
-			switch id, n := asks(body); n {
-			case always:
-				want[id]++
-			case sometimes:
-				perhaps++
+	return func(c *mutate.Choices) garbage {
+		g := garbage{headers: c.OneIn(2)}
+		for range 1 + c.Below(5) {
+			text := all[c.Below(len(all))].Mutate(c, words).Bytes()
+			for _, line := range bytes.Split(text, []byte("\n")) {
+				body := string(bytes.TrimSpace(line))
+				// Nothing, or the end of the connection, however that is written.
+				if body != "" && !strings.Contains(body, "exit") && !strings.Contains(body, `\u00`) {
+					g.bodies = append(g.bodies, body)
+				}
 			}
 		}
-		got := playGarbage(t, headers, bodies)
-		require.GreaterOrEqual(t, got["null"], want["null"], "%q", bodies)
-		require.LessOrEqual(t, got["null"], want["null"]+perhaps, "%q", bodies)
-		delete(got, "null")
-		delete(want, "null")
-		require.Equal(t, want, got, "%q", bodies)
+		return g
+	}
+}
+
+// check sends garbage in sound frames: the connection stays up, every request
+// whose id can be read is answered exactly once, and nothing is answered that
+// was not asked.
+func (g garbage) check() error {
+	want, perhaps := map[string]int{`"first"`: 1, `"last"`: 1}, 0 // answers by id
+	for _, body := range g.bodies {
+		switch id, n := asks(body); n {
+		case always:
+			want[id]++
+		case sometimes:
+			perhaps++
+		}
+	}
+	got, err := g.play()
+	if err != nil {
+		return err
+	}
+	nulls := got["null"] - want["null"]
+	delete(got, "null")
+	delete(want, "null")
+	if nulls < 0 || nulls > perhaps || !maps.Equal(want, got) {
+		return fmt.Errorf("answers by id: got %v, want %v; to null %d more, want 0 to %d", got, want, nulls, perhaps)
+	}
+	return nil
+}
+
+// play sends garbage on a connection, ends it, and counts the answers by id.
+func (g garbage) play() (map[string]int, error) {
+	c := rpctest.Start(context.Background(), &rpctest.Agent{}, rpc.Options{})
+	c.Headers = g.headers
+	first, last := `{"jsonrpc":"2.0","id":"first","method":"initialize"}`, `{"jsonrpc":"2.0","id":"last","method":"shutdown"}`
+	err := c.Send(slices.Concat([]string{first}, g.bodies, []string{last, `{"jsonrpc":"2.0","method":"exit"}`})...)
+	if err != nil {
+		return nil, err
+	}
+	answers := map[string]int{}
+	for {
+		m, err := c.Receive()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if m.Method == "" {
+			answers[string(m.ID)]++
+		}
+	}
+	if code := c.Wait(); code != rpc.ExitOK {
+		return nil, fmt.Errorf("exit code %d", code)
+	}
+	return answers, nil
+}
+
+// TestServeMutants serves many clients. A long run is recorded in
+// testdata/fuzz.txt.
+func TestServeMutants(t *testing.T) {
+	generate := serveMutants(t)
+	count, took := rpc.Each(10, func(seed uint64, c *mutate.Choices) {
+		g := generate(c)
+		if err := g.check(); err != nil {
+			t.Errorf("seed %d: %q: %v", seed, g.bodies, err)
+		}
+	})
+	if !t.Failed() {
+		t.Logf("serving: %d executions, no finding, %s", count, took)
+	}
+}
+
+// FuzzServe has the fuzzer choose the messages and the changes.
+func FuzzServe(f *testing.F) {
+	generate := serveMutants(f)
+	for seed := range uint64(64) {
+		f.Add(mutate.Seeded(seed, nil).Bytes())
+	}
+	f.Fuzz(func(t *testing.T, decisions []byte) {
+		g := generate(mutate.From(decisions))
+		require.NoError(t, g.check(), "%q", g.bodies)
 	})
 }
 
@@ -109,24 +183,3 @@ func asks(body string) (id string, answered int) {
 }
 
 var answerable = regexp.MustCompile(`^("|-?[0-9]+$)`)
-
-// playGarbage sends bodies on a connection, ends it, and counts the answers by id.
-func playGarbage(t *testing.T, headers bool, bodies []string) map[string]int {
-	c := rpctest.Start(context.Background(), &rpctest.Agent{}, rpc.Options{})
-	c.Headers = headers
-	first, last := `{"jsonrpc":"2.0","id":"first","method":"initialize"}`, `{"jsonrpc":"2.0","id":"last","method":"shutdown"}`
-	require.NoError(t, c.Send(slices.Concat([]string{first}, bodies, []string{last, `{"jsonrpc":"2.0","method":"exit"}`})...))
-	answers := map[string]int{}
-	for {
-		m, err := c.Receive()
-		if err != nil {
-			require.ErrorIs(t, err, io.EOF, "%q", bodies)
-			break
-		}
-		if m.Method == "" {
-			answers[string(m.ID)]++
-		}
-	}
-	require.Equal(t, rpc.ExitOK, c.Wait(), "%q", bodies)
-	return answers
-}
