@@ -140,6 +140,10 @@ fuzz-wire-long: ## read 20 million broken inputs, serve 2 million broken clients
 tokenizer-long: deps ## the default model's tokenizer: 20 million round trips, texts of 4 MiB
 	go test -count=1 ./engine -run TestP3 -v -timeout 0 -roundtrips 20000000 -encodebytes 4194304
 
+.PHONY: kill-long
+kill-long: ## kill 2000 processes that write to a conversation
+	CGO_ENABLED=0 go test -count=1 ./agent/conversation -run TestD1 -kills 2000 -v -timeout 0
+
 .PHONY: planted-breaks
 planted-breaks: deps ## plant every break that a figure's test must find, and see it found
 	go test -count=1 . -run TestPlantedBreaks -planted -v -timeout 0

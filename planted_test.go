@@ -65,6 +65,17 @@ var plants = []plant{
 	{"P3, round trip", "engine/native/stream.go", "dst = append(dst, text[0])", "dst = append(dst, text[0]|0x20)", "./engine", "TestP3RoundTrip", nil},
 	{"P3, time", "engine/native/tokenizer.go", "\tids, err := t.encode(text, special)\n\tif err != nil {\n\t\treturn dst, err", "\tfor n := 4096; n < len(text)-4; n += 4096 {\n\t\t_, _ = t.encode(text[:n], special)\n\t}\n\tids, err := t.encode(text, special)\n\tif err != nil {\n\t\treturn dst, err",
 		"./engine", "TestP3EncodingIsLinear", nil},
+	{"D1", "agent/conversation/log.go", "n, err := l.file.Write(text)", "n, err := l.file.Write(text[:len(text)-1])\n\tn++", "./agent/conversation", "TestD1", nil},
+	{"D2", "agent/conversation/record.go", "return covered, bytes.Equal(text[n:], appendSeal(want[:0], covered))", "return covered, len(appendSeal(want[:0], covered)) > 0 && bytes.HasSuffix(text, []byte(lineCloses))",
+		"./agent/conversation", "TestD2", nil},
+	{"D3", "agent/conversation/log.go", "if back := l.setBack(); back != nil {", "if back := error(nil); back != nil {", "./agent/conversation", "TestD3", nil},
+	{"D4, messages", "agent/conversation/log.go", "\treturn l.file.Sync()\n", "\treturn nil\n", "./agent/conversation", "TestD4", nil},
+	{"D4, conversations", "agent/conversation/store.go", "if err := s.fs.syncDir(s.dir); err != nil {", "if err := error(nil); err != nil {", "./agent/conversation", "TestD4", nil},
+	{"D5, opening", "agent/conversation/scan.go", "l.buf, l.from, l.offset = buf, 0, l.offset+int64(n)", "l.buf, l.from, l.offset = buf, 0, l.offset+int64(n)\n\t\t_, _ = l.r.ReadAt(make([]byte, n), 0)",
+		"./agent/conversation", "TestD5", nil},
+	{"D5, listing", "agent/conversation/list.go", "headBytes    = 4 << 10", "headBytes    = 1 << 20", "./agent/conversation", "TestD5", nil},
+	{"D6", "agent/conversation/filesystem.go", "return nil, &InUseError{PID: readPID(name)}", "return nil, &InUseError{}", "./agent/conversation", "TestD6", nil},
+	{"context overflow", "agent/conversation/fit.go", "\t\t\treach[from] = i\n", "\t\t\treach[i] = from\n", "./agent/conversation", "TestFit", nil},
 }
 
 // TestPlantedBreaks keeps the table true: each text stands in its file once. With
