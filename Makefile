@@ -176,6 +176,11 @@ bench-smoke: deps test-counts ## count what a prompt and a token cost, and fail 
 bench-go: build ## the Go benchmarks, ten times each; BENCH is a pattern
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -count 10 ./...
 
+.PHONY: life
+life: deps ## how the program ends, 20 times in both framings with the scripted engine, and once with the real one
+	CGO_ENABLED=0 go test -count=1 -tags scripted . -run 'TestL[0-9]' -life 20 -timeout 30m
+	go test -count=1 . -run 'TestL[0-9]'
+
 .PHONY: bench-wire
 bench-wire: model scripted ## times of the protocol beside their goals, on a quiet machine
 	@go run ./rpc/rpctest/figures

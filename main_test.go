@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	if os.Getenv(parentVariable) != "" {
+		beParent()
+		return
+	}
 	os.Exit(leaks.Run(m, func() error {
 		cleanEngineEnv()
 		if left := children(); len(left) > 0 {
@@ -81,8 +85,15 @@ type server struct {
 
 func spawn(t *testing.T, headers bool, args ...string) *server {
 	t.Helper()
+	return spawnCommand(t, headers, func(*exec.Cmd) {}, args...)
+}
+
+// spawnCommand is spawn with a change of the command.
+func spawnCommand(t *testing.T, headers bool, change func(*exec.Cmd), args ...string) *server {
+	t.Helper()
 	s := &server{cmd: program(t, args...), stderr: new(lockedBuffer)}
 	s.cmd.Stderr = s.stderr
+	change(s.cmd)
 	var err error
 	s.Client, err = rpctest.SpawnCommand(s.cmd)
 	require.NoError(t, err)
@@ -106,7 +117,13 @@ func (s *server) initialize(t *testing.T) {
 // endless asks for more than anybody waits for, and returns when it decodes.
 func (s *server) endless(t *testing.T, id string) int {
 	t.Helper()
-	request, err := s.Request("generate", map[string]any{"generationId": id, "prompt": endlessPrompt, "maxTokens": 4000, "tools": []string{}})
+	return s.generating(t, id, 4000)
+}
+
+// generating asks for so many tokens of an endless answer.
+func (s *server) generating(t *testing.T, id string, tokens int) int {
+	t.Helper()
+	request, err := s.Request("generate", map[string]any{"generationId": id, "prompt": endlessPrompt, "maxTokens": tokens, "tools": []string{}})
 	require.NoError(t, err)
 	for {
 		m, err := s.Receive()

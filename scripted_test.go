@@ -5,16 +5,19 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"harmonyd/rpc/rpctest"
+	"harmonyd/schema"
 )
 
 // endlessPrompt is one that the script answers without end.
@@ -90,4 +93,115 @@ func TestRecordOfNoProtocol(t *testing.T) {
 	require.Contains(t, said.String(), "harmonyd")
 	_, err = rpctest.Record(exec.Command(filepath.Join(t.TempDir(), "missing")), nil, nil, nil)
 	require.ErrorContains(t, err, "spawn")
+}
+
+// TestL7CrashWhileLoading: a server is killed while it loads a model. The next one
+// does not load it by itself, and says why and how to have it loaded.
+func TestL7CrashWhileLoading(t *testing.T) {
+	life(t, func(t *testing.T, headers bool) {
+		state := t.TempDir()
+		serve := func(loadMS int) *server {
+			script := filepath.Join(t.TempDir(), "script.json")
+			require.NoError(t, os.WriteFile(script, fmt.Appendf(nil, `{"models": [{"id": "heavy", "loadMs": %d}, {"id": "light"}]}`, loadMS), 0o600))
+			s := spawnCommand(t, headers, func(cmd *exec.Cmd) {
+				cmd.Env = append(cmd.Env, scriptVariable+"="+script, "HARMONYD_STATE="+state)
+			})
+			s.initialize(t)
+			return s
+		}
+		ask := func(s *server, model string) error {
+			return s.Call("generate", map[string]any{"prompt": "x", "model": model, "tools": []string{}}, nil, nil)
+		}
+		end := func(s *server) {
+			code, err := s.Shutdown()
+			require.NoError(t, err)
+			require.Zero(t, code)
+		}
+		s := serve(600_000)
+		_, err := s.Request("generate", map[string]any{"prompt": "x", "tools": []string{}})
+		require.NoError(t, err)
+		for m := (rpctest.Message{}); !strings.Contains(m.Raw, `"queued"`); {
+			m, err = s.Receive()
+			require.NoError(t, err)
+		}
+		require.Eventually(t, func() bool {
+			marks, _ := filepath.Glob(filepath.Join(state, "loading", "*"))
+			if len(marks) == 0 {
+				return false
+			}
+			text, err := os.ReadFile(marks[0])
+			return err == nil && len(text) > 0
+		}, hang, time.Millisecond)
+		require.NoError(t, s.cmd.Process.Kill())
+		require.Equal(t, -1, s.Wait())
+
+		s = serve(1)
+		var wire *schema.Error
+		for _, model := range []string{"", "heavy"} {
+			require.ErrorAs(t, ask(s, model), &wire)
+			require.Equal(t, schema.KindModelLoadFailed, wire.Data.Kind)
+			require.Contains(t, wire.Message, "ended while it loaded this model")
+			require.Contains(t, wire.Message, "model/load with force:true")
+		}
+		require.ErrorAs(t, s.Call("model/load", map[string]any{"model": "heavy"}, nil, nil), &wire)
+		require.NoError(t, ask(s, "light"))
+		require.NoError(t, s.Call("model/load", map[string]any{"model": "heavy", "force": true}, nil, nil))
+		require.NoError(t, ask(s, "heavy"))
+		end(s)
+
+		// An end in good order, mid-load, is no crash.
+		s = serve(600_000)
+		_, err = s.Request("generate", map[string]any{"prompt": "x", "tools": []string{}})
+		require.NoError(t, err)
+		end(s)
+		s = serve(1)
+		require.NoError(t, ask(s, "heavy"))
+		end(s)
+	})
+}
+
+// TestSpawnedTools has a conversation with a tool of the client's, over real pipes:
+// the model calls, the client answers, and the model goes on.
+func TestSpawnedTools(t *testing.T) {
+	eachFraming(t, func(t *testing.T, headers bool) {
+		script := filepath.Join(t.TempDir(), "script.json")
+		require.NoError(t, os.WriteFile(script, []byte(`{"models": [{"id": "m", "replies": [
+			{"contains": "42 degrees", "text": "It is hot."},
+			{"contains": "weather", "text": "One moment. <tool_call>{\"name\":\"weather\",\"arguments\":{\"city\":\"Rome\"}}</tool_call>"}
+		]}]}`), 0o600))
+		s := spawnCommand(t, headers, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, scriptVariable+"="+script) })
+		require.NoError(t, s.Call("initialize", map[string]any{"capabilities": map[string]any{
+			"harmonyd": map[string]any{"tools": map[string]any{"call": true, "approve": true}},
+		}}, nil, nil))
+		require.NoError(t, s.Call("tool-register", map[string]any{"tools": []any{map[string]any{
+			"name": "weather", "approval": "ask",
+			"inputSchema": map[string]any{"type": "object", "required": []string{"city"}},
+		}}}, nil, nil))
+		var session schema.SessionResult
+		require.NoError(t, s.Call("session/new", map[string]any{"system": "Be brief."}, &session, nil))
+		var seen []string
+		answer := func(m rpctest.Message) {
+			seen = append(seen, m.Method)
+			switch m.Method {
+			case "tool/approve":
+				require.NoError(t, s.Send(`{"jsonrpc":"2.0","id":`+string(m.ID)+`,"result":{"outcome":"selected","optionId":"allow_once"}}`))
+			case "tool/call":
+				require.Contains(t, m.Raw, `"arguments":{"city":"Rome"}`)
+				require.NoError(t, s.Send(`{"jsonrpc":"2.0","id":`+string(m.ID)+`,"result":"42 degrees"}`))
+			}
+		}
+		var result schema.GenerateResult
+		require.NoError(t, s.Call("generate", map[string]any{
+			"sessionId": session.SessionID, "messages": []map[string]string{{"role": "user", "content": "The weather?"}},
+		}, &result, answer))
+		require.Equal(t, "It is hot.", result.Message.Content.Text())
+		require.Len(t, result.Messages, 3)
+		require.Equal(t, 2, result.Usage.Rounds)
+		require.Contains(t, seen, "tool/approve")
+		require.Contains(t, seen, "agent/status")
+		require.Contains(t, seen, "generate/toolCall")
+		code, err := s.Shutdown()
+		require.NoError(t, err)
+		require.Zero(t, code)
+	})
 }

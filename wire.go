@@ -32,11 +32,11 @@ func stateRoot(o terminal.Options) string {
 // life of the process.
 func openLogSink(o terminal.Options) (*rpc.LogSink, error) {
 	if o.LogFile == "" {
-		return rpc.NewLogSink(os.Stderr), nil
+		return rpc.NewLogSink(os.Stderr, terminal.DroppedNote(o)), nil
 	}
 	f, err := os.OpenFile(o.LogFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("log file: %w", err)
 	}
-	return rpc.NewLogSink(f), nil
+	return rpc.NewLogSink(f, terminal.DroppedNote(o)), nil
 }

@@ -360,7 +360,7 @@ func (c *conn) whenIdle() <-chan struct{} {
 func (c *conn) inFlight() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.active
+	return len(c.requests)
 }
 
 func (c *conn) response(r *request, result any, err error) jsonrpc2.Response {
@@ -426,7 +426,7 @@ func (c *conn) traceRequest(r *request, response *jsonrpc2.Response, trace schem
 		answer = len(*response.Result)
 	}
 	if trace == schema.TraceVerbose {
-		p.Verbose = fmt.Sprintf("request %d bytes, result %d bytes, %d others in flight", r.size, answer, max(0, c.inFlight()-1))
+		p.Verbose = fmt.Sprintf("request %d bytes, result %d bytes, %d others in flight", r.size, answer, c.inFlight())
 	}
 	c.stream.out.add(item{body: notification("$/logTrace", p), atOnce: r.row.inline})
 }

@@ -59,7 +59,8 @@ func logMessage(r slog.Record) schema.LogMessageParams {
 // our standard error must not stop the server. It keeps up to 1 MiB, writes it
 // from a goroutine of its own and drops what is beyond, saying how much.
 type LogSink struct {
-	out io.Writer
+	out  io.Writer
+	note func(dropped int) []byte
 
 	mu      sync.Mutex
 	work    sync.Cond // pairs with Write and Close
@@ -71,9 +72,10 @@ type LogSink struct {
 
 const logSinkBytes = 1 << 20
 
-// NewLogSink returns a sink that writes to out. Close it to write the rest.
-func NewLogSink(out io.Writer) *LogSink {
-	s := &LogSink{out: out, done: make(chan struct{})}
+// NewLogSink returns a sink that writes to out. Close it to write the rest. Note
+// makes the line that says how many lines were dropped, in the form of the others.
+func NewLogSink(out io.Writer, note func(dropped int) []byte) *LogSink {
+	s := &LogSink{out: out, note: note, done: make(chan struct{})}
 	s.work.L = &s.mu
 	go s.run()
 	return s
@@ -87,14 +89,19 @@ func (s *LogSink) Write(line []byte) (int, error) {
 	case s.closed || len(s.buf)+len(line) > logSinkBytes:
 		s.dropped++
 	default:
-		if s.dropped > 0 {
-			s.buf = fmt.Appendf(s.buf, "(%d log lines dropped: nobody read them)\n", s.dropped)
-			s.dropped = 0
-		}
+		s.tell()
 		s.buf = append(s.buf, line...)
 		s.work.Signal()
 	}
 	return len(line), nil
+}
+
+// tell says what was dropped.
+func (s *LogSink) tell() {
+	if s.dropped > 0 {
+		s.buf = append(s.buf, s.note(s.dropped)...)
+		s.dropped = 0
+	}
 }
 
 func (s *LogSink) run() {
@@ -122,6 +129,7 @@ func (s *LogSink) run() {
 // process is about to end, and whoever does not read now never will.
 func (s *LogSink) Close() error {
 	s.mu.Lock()
+	s.tell()
 	s.closed = true
 	s.work.Signal()
 	s.mu.Unlock()

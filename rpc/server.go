@@ -73,22 +73,30 @@ func Serve(ctx context.Context, in io.ReadCloser, out io.WriteCloser, agent Agen
 	defer cancel()
 	dead := c.watchParent(ctx)
 
-	code := c.wait(ctx, dead)
+	end := c.wait(ctx, dead)
 	c.stop(errEnding)
 	c.drain()
+	o.Log.Info("end", "why", end.why, "inFlight", end.inFlight, "code", end.code)
 	if err := connection.Close(); err != nil && !errors.Is(err, jsonrpc2.ErrClosed) {
 		o.Log.Debug("close", "err", err)
 	}
-	return code
+	return end.code
 }
 
-// wait returns the exit code when the connection has come to its end.
-func (c *conn) wait(ctx context.Context, dead <-chan struct{}) int {
+// ending is how a connection came to its end.
+type ending struct {
+	code     int
+	why      string
+	inFlight int
+}
+
+// wait returns when the connection has come to its end.
+func (c *conn) wait(ctx context.Context, dead <-chan struct{}) ending {
 	s := c.stream
 	select {
 	case <-c.exited:
 		if c.saidShutdown() {
-			return ExitOK
+			return ending{ExitOK, "exit", c.inFlight()}
 		}
 		return c.abandoned("exit without shutdown")
 	case <-s.ended:
@@ -112,11 +120,11 @@ func (c *conn) wait(ctx context.Context, dead <-chan struct{}) int {
 }
 
 // finish answers what was asked before the input ended.
-func (c *conn) finish(ctx context.Context, dead <-chan struct{}) int {
-	await := func(done <-chan struct{}) (code int, over bool) {
+func (c *conn) finish(ctx context.Context, dead <-chan struct{}) ending {
+	await := func(done <-chan struct{}) (end ending, over bool) {
 		select {
 		case <-done:
-			return ExitOK, false
+			return ending{ExitOK, "end of input", 0}, false
 		case <-c.stream.out.gone:
 			return c.abandoned(c.stream.out.failure().Error()), true
 		case <-ctx.Done():
@@ -125,26 +133,22 @@ func (c *conn) finish(ctx context.Context, dead <-chan struct{}) int {
 			return c.ended("the client's process is gone"), true
 		}
 	}
-	if code, over := await(c.whenIdle()); over {
-		return code
+	if end, over := await(c.whenIdle()); over {
+		return end
 	}
-	code, _ := await(c.stream.out.flush())
-	return code
+	end, _ := await(c.stream.out.flush())
+	return end
 }
 
-// ended is the exit code of an end that is good unless work is in flight.
-func (c *conn) ended(why string) int {
+// ended is an end that is good unless work is in flight.
+func (c *conn) ended(why string) ending {
 	if c.inFlight() == 0 || c.saidShutdown() {
-		c.opts.Log.Info("end", "why", why)
-		return ExitOK
+		return ending{ExitOK, why, c.inFlight()}
 	}
 	return c.abandoned(why)
 }
 
-func (c *conn) abandoned(why string) int {
-	c.opts.Log.Info("end", "why", why, "inFlight", c.inFlight())
-	return ExitAbandoned
-}
+func (c *conn) abandoned(why string) ending { return ending{ExitAbandoned, why, c.inFlight()} }
 
 func (c *conn) saidShutdown() bool {
 	c.mu.Lock()

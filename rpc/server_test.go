@@ -245,7 +245,8 @@ func TestDeafAgent(t *testing.T) {
 func TestLogSink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, w := io.Pipe()
-		sink := rpc.NewLogSink(w)
+		note := func(n int) []byte { return fmt.Appendf(nil, "(%d log lines dropped)\n", n) }
+		sink := rpc.NewLogSink(w, note)
 		log := slog.New(slog.NewTextHandler(sink, nil))
 		for i := range 100_000 { // 10 MB
 			log.Info(strings.Repeat("x", 60), "i", i)
@@ -266,7 +267,7 @@ func TestLogSink(t *testing.T) {
 		require.Equal(t, 100_000, dropped+len(lines)-2)
 		require.Less(t, all.Len(), 3<<20)
 
-		stuck := rpc.NewLogSink(blocked{})
+		stuck := rpc.NewLogSink(blocked{}, note)
 		_, _ = stuck.Write([]byte("x"))
 		require.Error(t, stuck.Close(), "the end does not wait for ever")
 		time.Sleep(time.Hour)

@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +14,16 @@ func NewLog(w io.Writer, o Options) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, handler))
 	}
 	return slog.New(slog.NewTextHandler(w, handler))
+}
+
+// DroppedNote makes the record of a log of o that says how many of its lines were
+// dropped.
+func DroppedNote(o Options) func(lines int) []byte {
+	return func(lines int) []byte {
+		var b bytes.Buffer
+		NewLog(&b, o).Error("log lines dropped: nobody read them", "lines", lines)
+		return b.Bytes()
+	}
 }
 
 // formatFlag is the flag for the form of the log.
