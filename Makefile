@@ -144,6 +144,10 @@ tokenizer-long: deps ## the default model's tokenizer: 20 million round trips, t
 kill-long: ## kill 2000 processes that write to a conversation
 	CGO_ENABLED=0 go test -count=1 ./agent/conversation -run TestD1 -kills 2000 -v -timeout 0
 
+.PHONY: constrain-long
+constrain-long: deps ## 2,000 random schemas, four texts to each, and 100 by the default model: all must validate
+	go test -count=1 ./engine -run 'TestConstrainedTexts|TestDefaultModelWrites' -v -timeout 0 -schemas 2000 -seeds 4 -ownschemas 100
+
 .PHONY: planted-breaks
 planted-breaks: deps ## plant every break that a figure's test must find, and see it found
 	go test -count=1 . -run TestPlantedBreaks -planted -v -timeout 0

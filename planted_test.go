@@ -52,6 +52,8 @@ var plants = []plant{
 	{"H1", "schema/main_test.go", "leaks.Run(m)", "m.Run()", ".", "TestH1", []string{copied, "-tags=scripted"}},
 	{"a load between steps", "engine/thread.go", "\t\tif isPiece {\n\t\t\tbreak\n\t\t}\n", "\t\t_ = isPiece\n", "./engine", "TestLoadGoesBetweenSteps|TestThreadOrders", nil},
 	{"a chunk left half way", "engine/mlxbackend.go", "\tif q.done < len(q.ends) {", "\tif false {", "./engine", "TestLeavingAChunkHalfWay", nil},
+	{"constrained output", "engine/constrain.go", "\tif err := w.matcher.Mask(w.mask); err != nil {", "\tif w.stats.Masks%2 == 1 {\n\t} else if err := w.matcher.Mask(w.mask); err != nil {",
+		"./engine", "TestConstrainedTextsAreValid", nil},
 	{"malformed safetensors", "engine/weights/safetensors.go", "case t.Offset < next:", "case t.Offset < 0:", "./engine/weights", "TestMalformedSafetensors|TestMutants", nil},
 	{"malformed GGUF", "engine/weights/gguf.go", "case t.Offset < next:", "case t.Offset < 0:", "./engine/weights", "TestMalformedGGUF|TestMutants", nil},
 	{"different files", "engine/weights/malformed_test.go", "\t\tone(\"empty\", nil,", "\t\tone(\"cut\", []byte{1}, `is 1 bytes, too short for a safetensors file`),\n\t\tone(\"empty\", nil,",

@@ -71,6 +71,16 @@ type Sequence interface {
 	// Extend appends 1 to k tokens and puts the choice that follows the last
 	// of them in flight, or prepares that, as Prefill. Nothing may be in flight.
 	Extend(tokens []int32) error
+	// Score appends 1 to k tokens, or where it is given none the newest token in
+	// flight, and computes the scores that follow the last of them, for Choose. What
+	// is in flight stays there. It may prepare that, as Prefill.
+	Score(tokens []int32) error
+	// Scored reports whether Choose would not have to wait for what Score computes.
+	Scored() bool
+	// Choose puts the choice in flight that follows what Score appended, from the
+	// tokens whose bit is set in mask: token i has bit i%32 of word i/32, and each
+	// score has a bit.
+	Choose(mask []uint32) error
 	// Verify appends 1 to k tokens in one evaluation and reads the choice that
 	// follows each of them: choices[i] is what Extend would have chosen after
 	// tokens[:i+1]. Choices is as long as tokens. Nothing is in flight

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -103,4 +104,33 @@ func BenchmarkReadWeights(b *testing.B) {
 		require.NoError(b, f.Close())
 		b.SetBytes(n)
 	}
+}
+
+// BenchmarkForcedObject writes an object whose grammar leaves no choice, and free text
+// of as many tokens, one after the other. The ratio of what they take is the
+// metric: below 1 the object is faster.
+func BenchmarkForcedObject(b *testing.B) {
+	e := benchEngine(b)
+	const schema = `{"type":"object","properties":{"kind":{"const":"temperature reading"},` +
+		`"unit":{"const":"degrees celsius"},"station":{"const":"north tower"}},` +
+		`"required":["kind","unit","station"],"additionalProperties":false,` +
+		`"x-guidance":{"item_separator":", ","key_separator":": "}}`
+	forced := job.Request{Prompt: pseudoPrompt(16, 40_000), MaxTokens: 200,
+		Constraint: job.Constraint{Kind: job.JSONSchema, Source: schema}}
+	res := once(b, e, forced)
+	require.Equal(b, job.StopEOS, res.Reason)
+	require.Greater(b, res.Stats.Constraint.Forced, res.Usage.GeneratedTokens*9/10)
+	free := job.Request{Prompt: forced.Prompt, MaxTokens: res.Usage.GeneratedTokens, IgnoreEOS: true}
+	once(b, e, free)
+	var with, without float64
+	for b.Loop() {
+		begin := time.Now()
+		once(b, e, forced)
+		with += time.Since(begin).Seconds()
+		begin = time.Now()
+		once(b, e, free)
+		without += time.Since(begin).Seconds()
+	}
+	b.ReportMetric(with/without, "forced/free")
+	b.ReportMetric(float64(res.Usage.GeneratedTokens), "tokens")
 }

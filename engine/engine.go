@@ -60,6 +60,9 @@ type Engine struct {
 	// open brings a model's weights to the device. Tests put a scripted one here.
 	open func(ctx context.Context, folder string, m job.Model, report func(job.Progress)) (Backend, error)
 
+	// newWalk compiles a constraint for a model. Tests put a scripted grammar here.
+	newWalk func(ctx context.Context, m *entry, info job.Model, c job.Constraint) (*walk, error)
+
 	// folder opens a model's folder to load it from. Tests put one in between that
 	// fails at chosen reads.
 	folder func(path string) weights.Folder
@@ -116,6 +119,7 @@ func newEngine(o Options) *Engine {
 	e := &Engine{opts: o, thread: newThread(), entries: make(map[string]*entry),
 		loads: make(map[*loading]struct{})}
 	e.available = e.measure
+	e.newWalk = compileWalk
 	e.folder = func(path string) weights.Folder { return weights.Dir(path) }
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
 	go e.thread.run(e.step, e.last)
@@ -214,6 +218,9 @@ func (e *Engine) Start(req job.Request) (*Generation, error) {
 	if e.closed {
 		return nil, job.ErrClosed
 	}
+	if req.Constraint.Kind != job.NoConstraint {
+		e.constrain(g, info)
+	}
 	if m.ready {
 		g.phase = prefilling
 		// Before the scheduler has it, or it might be started first.
@@ -244,8 +251,10 @@ func check(req job.Request, m job.Model) error {
 		return bad("logprobs", "got %d, want 0 to %d", req.Logprobs, job.MaxLogprobs)
 	case req.Priority > job.Interactive:
 		return bad("priority", "got %d, want 0 or 1", req.Priority)
-	case req.Constraint.Kind != job.NoConstraint:
-		return &job.UnsupportedError{Feature: "constrained output"}
+	case !slices.Contains([]job.ConstraintKind{job.NoConstraint, job.JSONSchema, job.Regex, job.Lark}, req.Constraint.Kind):
+		return bad("constraint", "kind %q is not known", req.Constraint.Kind)
+	case req.Constraint.Kind != job.NoConstraint && req.IgnoreEOS:
+		return bad("constraint", "does not go with ignoreEOS: a text that is complete has to end")
 	case len(req.Prompt) >= m.ContextLength:
 		return &job.ContextOverflowError{PromptTokens: len(req.Prompt), ContextLength: m.ContextLength}
 	}

@@ -139,13 +139,16 @@ func TestSeedsRepeat(t *testing.T) {
 	require.Equal(t, first[15:], generate(t, e, req).ids)
 }
 
-func TestUnsupportedAndWrongRequests(t *testing.T) {
+func TestWrongRequests(t *testing.T) {
 	e := tinyEngine(t, enginetest.Checkpoint{}, Options{})
 	for field, change := range map[string]func(*job.Request){
 		"prompt":    func(r *job.Request) { r.Prompt = []int32{0, 96} },
 		"maxTokens": func(r *job.Request) { r.MaxTokens = math.MinInt },
 		"priority":  func(r *job.Request) { r.Priority = 2 },
 		"sampling":  func(r *job.Request) { r.Sampling.TopP = float32(math.NaN()) },
+		"constraint": func(r *job.Request) {
+			r.Constraint, r.IgnoreEOS = job.Constraint{Kind: job.Regex, Source: "a"}, true
+		},
 	} {
 		req := request([]int32{1}, 1)
 		change(&req)
@@ -154,9 +157,4 @@ func TestUnsupportedAndWrongRequests(t *testing.T) {
 		require.ErrorAs(t, err, &refused)
 		require.Equal(t, field, refused.Field)
 	}
-	req := request([]int32{1}, 1)
-	req.Constraint = job.Constraint{Kind: job.Regex, Source: "a"}
-	_, err := e.Start(req)
-	var unsupported *job.UnsupportedError
-	require.ErrorAs(t, err, &unsupported)
 }

@@ -49,6 +49,8 @@ type Generation struct {
 	stops    []int32
 	started  bool
 	times    times
+	walk     *walk // nil without a constraint
+	blocked  bool  // its grammar is being made
 
 	mu       sync.Mutex // guards what follows
 	finished bool
@@ -140,6 +142,9 @@ func (g *Generation) finish(reason job.StopReason, err error) {
 	}
 	g.settle(reason == job.StopEOS, err)
 	stats := g.stats()
+	if g.walk != nil {
+		g.walk.matcher.Close()
+	}
 
 	g.mu.Lock()
 	g.result = job.Result{Reason: reason, Stats: stats, Usage: job.Usage{
@@ -205,6 +210,9 @@ func (g *Generation) stats() job.Stats {
 		FirstToken: between(t.submitted, t.first),
 		Decode:     between(t.first, t.last),
 		Steps:      t.steps,
+	}
+	if g.walk != nil {
+		s.Constraint = g.walk.stats
 	}
 	s.Queue = max(0, between(t.submitted, t.began)-s.Load)
 	if g.entry.backend != nil {

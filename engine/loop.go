@@ -66,6 +66,9 @@ func (e *Engine) advance(g *Generation) error {
 // decode is the hot loop. It returns at a step boundary; everything it needs to
 // go on later is in g.
 func (e *Engine) decode(g *Generation) error {
+	if g.walk != nil {
+		return e.constrained(g)
+	}
 	seq, ring, stops, limit := g.seq, g.ring, g.stops, g.limit
 	for {
 		// The first token is read before the second step is dispatched: where

@@ -65,7 +65,8 @@ type mlxSequence struct {
 	reports [maxInFlight + 1]mlx.Var
 	report  []uint32
 
-	fence mlx.Var // ready when the last chunk of a prefill is done
+	scores mlx.Var // float, [1, 1, V]: what Score computes
+	fence  mlx.Var // ready when the last chunk of a prefill is done
 	// roots are what the evaluation under way consists of, layer after layer. A piece
 	// of it ends at each of ends; done counts the pieces that there are already.
 	roots []mlx.Array
@@ -205,6 +206,44 @@ func (q *mlxSequence) Verify(tokens, choices []int32) error {
 	return s.Err()
 }
 
+func (q *mlxSequence) Score(tokens []int32) error {
+	if err := q.complete(); err != nil {
+		return err
+	}
+	s := q.s
+	defer s.Reset()
+	q.fence.Free()
+	in := q.tokens[(q.chosen+len(q.tokens)-1)%len(q.tokens)].Array()
+	if len(tokens) > 0 {
+		in = s.FromInt32s(tokens, 1, len(tokens))
+	}
+	q.scores.Free() // which may be of a place that nothing was chosen for
+	q.scores.Set(q.logits(in))
+	if err := s.Err(); err != nil {
+		return err
+	}
+	if q.b.limits.Pieces > 1 && len(tokens) > 1 {
+		q.prepare(q.scores.Array())
+		return nil
+	}
+	return s.AsyncEval(q.scores.Array())
+}
+
+func (q *mlxSequence) Scored() bool { return q.s.Ready(q.scores.Array()) }
+
+func (q *mlxSequence) Choose(mask []uint32) error {
+	if err := q.complete(); err != nil {
+		return err
+	}
+	s := q.s
+	defer s.Reset()
+	last, err := q.choose(q.sampler.Restrict(s, q.scores.Array(), mask))
+	if err != nil {
+		return err
+	}
+	return s.AsyncEval(last)
+}
+
 func (q *mlxSequence) Dispatch() error {
 	if err := q.complete(); err != nil {
 		return err
@@ -220,13 +259,25 @@ func (q *mlxSequence) Dispatch() error {
 // forward feeds tokens [1, L] and makes the choice after the last one of those in
 // flight. Evaluating last computes it.
 func (q *mlxSequence) forward(tokens mlx.Array) (last mlx.Array, err error) {
+	return q.choose(q.logits(tokens))
+}
+
+// logits feeds tokens [1, L] and returns the scores [1, 1, V] after the last one.
+func (q *mlxSequence) logits(tokens mlx.Array) mlx.Array {
 	s := q.s
 	q.sampler.Feed(s, tokens, q.cache.Len())
 	h := q.b.model.Forward(s, tokens, q.cache)
 	if l := h.Dim(1); l > 1 {
 		h = s.SliceAxis(h, 1, l-1, l)
 	}
-	next, report := q.sampler.Sample(s, q.b.model.Logits(s, h), q.cache.Len())
+	return q.b.model.Logits(s, h)
+}
+
+// choose makes a choice from scores [1, 1, V] one of those in flight. Evaluating last
+// computes it.
+func (q *mlxSequence) choose(scores mlx.Array) (last mlx.Array, err error) {
+	s := q.s
+	next, report := q.sampler.Sample(s, scores, q.cache.Len())
 	if err := s.Err(); err != nil {
 		return last, err
 	}
@@ -287,6 +338,7 @@ func (q *mlxSequence) dropFlight() {
 		q.reports[i].Free()
 	}
 	q.chosen, q.read = 0, 0
+	q.scores.Free()
 }
 
 func (q *mlxSequence) Close() {

@@ -33,6 +33,12 @@ type opened struct {
 type texts struct {
 	tokenizer *native.Tokenizer
 	template  *native.Template // nil where the model has none
+
+	// grammars is the vocabulary as grammars need it. It takes up to two seconds, so
+	// it is made when the first constraint comes.
+	once        sync.Once
+	grammars    *native.GrammarTokenizer
+	grammarsErr error
 }
 
 // start begins to read folder unless that was done, and again after a failure:
@@ -91,6 +97,9 @@ func (t *texts) close() {
 	t.tokenizer.Close()
 	if t.template != nil {
 		t.template.Close()
+	}
+	if t.grammars != nil {
+		t.grammars.Close()
 	}
 }
 

@@ -118,8 +118,11 @@ func (e *Engine) prefill(g *Generation) error {
 			g.ring.push(job.Event{Kind: job.Prefill, Done: int32(g.fed), Total: total})
 		}
 		if g.fed == len(g.req.Prompt) {
-			g.flight, g.phase = 1, decoding
-			g.times.steps++
+			g.phase = decoding
+			if g.walk == nil {
+				g.flight = 1
+				g.times.steps++
+			}
 			g.times.prefilled = time.Now()
 			return nil
 		}
@@ -132,10 +135,13 @@ func (e *Engine) prefill(g *Generation) error {
 // feed hands the chunk over.
 func (g *Generation) feed() error {
 	chunk := g.req.Prompt[g.fed:][:g.chunk]
-	if g.fed+g.chunk == len(g.req.Prompt) {
-		return g.seq.Extend(chunk)
+	switch {
+	case g.fed+g.chunk < len(g.req.Prompt):
+		return g.seq.Prefill(chunk)
+	case g.walk != nil:
+		return g.seq.Score(chunk)
 	}
-	return g.seq.Prefill(chunk)
+	return g.seq.Extend(chunk)
 }
 
 func (g *Generation) chunkError(err error) error {

@@ -54,7 +54,7 @@ func (s *scheduler) pick() *Generation {
 // runnable reports whether a step of g would do anything. A generation that is
 // to end always can.
 func (g *Generation) runnable() bool {
-	return g.stopped() || g.phase != waiting && g.ring.room()
+	return g.stopped() || g.phase != waiting && !g.blocked && g.ring.room()
 }
 
 // all returns every generation, for unloading and closing.

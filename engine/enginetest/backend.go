@@ -153,6 +153,40 @@ func (q *Sequence) Extend(tokens []int32) error {
 	return nil
 }
 
+// Score appends tokens, or the newest choice.
+func (q *Sequence) Score(tokens []int32) error {
+	if err := q.b.before("Score"); err != nil {
+		return err
+	}
+	if len(tokens) == 0 {
+		if q.chosen == 0 {
+			return errors.New("score: nothing was chosen")
+		}
+		return q.feed(q.flight[(q.chosen-1)%len(q.flight)])
+	}
+	q.prepare()
+	return q.feed(tokens...)
+}
+
+// Scored says no.
+func (q *Sequence) Scored() bool { return false }
+
+// Choose makes a choice from what the mask allows: the next token that it has.
+func (q *Sequence) Choose(mask []uint32) error {
+	if err := q.b.before("Choose"); err != nil {
+		return err
+	}
+	q.choose()
+	last := &q.flight[(q.chosen-1)%len(q.flight)]
+	for range q.b.Vocab {
+		if mask[*last/32]>>(*last%32)&1 == 1 {
+			return nil
+		}
+		*last = (*last + 1) % int32(q.b.Vocab)
+	}
+	return errors.New("choose: the mask is empty")
+}
+
 // Verify appends tokens and gives the choice after each.
 func (q *Sequence) Verify(tokens, choices []int32) error {
 	if err := q.b.before("Verify"); err != nil {

@@ -148,6 +148,16 @@ type Stats struct {
 	Steps int
 	// ActiveBytes and PeakBytes are the device memory of the whole engine.
 	ActiveBytes, PeakBytes int64
+	Constraint             ConstraintStats
+}
+
+// ConstraintStats say what a Constraint cost.
+type ConstraintStats struct {
+	// Forced counts the tokens that the grammar left no choice for, Masks the
+	// choices, and LateMasks those of which the device waited for the mask.
+	Forced, Masks, LateMasks int
+	// MaskTime is what all masks took to make, LongestMask what one did.
+	MaskTime, LongestMask time.Duration
 }
 
 // TokensPerSecond is the decode rate, 0 where fewer than two tokens came.

@@ -29,6 +29,7 @@ func TestEveryHotOperationAllocatesNothingInGo(t *testing.T) {
 	w, sc, b := s.Quantize(s.FromFloat32s(pseudo(256, 1), 8, 32), 32, 4, Affine)
 	v := s.FromFloat32s(pseudo(32, 1), 1, 32)
 	first := s.SliceAxis(v, 1, 0, 1)
+	bits := []uint32{5}
 	var shape [8]int
 	for name, do := range map[string]func(){
 		"shape":     func() { x.Shape(shape[:0]); x.Dim(1); x.Dtype(); x.NDim(); x.Size() },
@@ -47,6 +48,7 @@ func TestEveryHotOperationAllocatesNothingInGo(t *testing.T) {
 		},
 		"sample": func() {
 			s.DrawToken(v, 1, 0.5)
+			s.MaskTokens(v, s.FromUint32s(bits, 1))
 			s.FilterTokens(v, TokenFilter{TopP: 0.5, MinP: 0.1, XTC: true, TopK: 2}, Array{})
 		},
 		"create":     func() { s.Zeros(Float32, 1, 8); s.Arange(Int32, 0, 4, 1); s.Scalar(Float16, 1) },

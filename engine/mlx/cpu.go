@@ -1,6 +1,6 @@
 package mlx
 
-// #include "cpu.h"
+// #include "shim.h"
 import "C"
 
 // SetThreads sets how many threads work on one operation of the CPU's stream, the
@@ -16,9 +16,10 @@ func SetThreads(n int) {
 // stays as it was. It is the way out of a step that nobody wants any more, whose
 // arrays others build on.
 func (s *Scope) Skip(a ...Array) error {
-	C.hm_cpu_skip(true)
-	defer C.hm_cpu_skip(false)
-	return s.Eval(a...)
+	if n := s.pass(a); n > 0 {
+		C.hm_skip(s.ptr(), n)
+	}
+	return s.Err()
 }
 
 // ThreadScratch is the most bytes that a thread unpacks weights into.

@@ -318,6 +318,19 @@ class FilterTokens : public Op {
   hm_token_filter f_;
 };
 
+class MaskTokens : public Op {
+ public:
+  explicit MaskTokens(mx::Stream s) : Op(s, "CPUMaskTokens") {}
+
+  void eval_cpu(const std::vector<mx::array> &in, mx::array &out) override {
+    mx::array x = dense(in[0]), mask = dense(in[1]);
+    allocate(out);
+    later([n = x.shape(-1), x = x.data<float>(), mask = mask.data<uint32_t>(), y = out.data<float>()] {
+      for (int i = 0; i < n; i++) y[i] = mask[i / 32] >> (i % 32) & 1 ? x[i] : -infinity;
+    });
+  }
+};
+
 class DrawToken : public Op {
  public:
   DrawToken(mx::Stream s, float inverse, double random)
@@ -357,6 +370,14 @@ void *hm_cpu_filter_tokens(const void *stream, const void *scores, hm_token_filt
       inputs.push_back(ids);
     }
     return node(x.shape(), std::make_shared<FilterTokens>(on(stream), f), std::move(inputs));
+  });
+}
+
+void *hm_cpu_mask_tokens(const void *stream, const void *scores, const void *mask) {
+  return made([&]() -> void * {
+    const mx::array &x = in(scores), &m = in(mask);
+    if (!is_row(x) || m.dtype() != mx::uint32 || m.size() != (x.size() + 31) / 32) return nullptr;
+    return node(x.shape(), std::make_shared<MaskTokens>(on(stream)), {x, m});
   });
 }
 

@@ -19,6 +19,7 @@ typedef struct {
 // As in cpu.h: each returns an mlx_array's ctx, NULL where it cannot compute.
 void *hm_cpu_filter_tokens(const void *stream, const void *scores, hm_token_filter f,
                            const void *spared);
+void *hm_cpu_mask_tokens(const void *stream, const void *scores, const void *mask);
 void *hm_cpu_draw_token(const void *stream, const void *scores, float inverse, double random);
 
 #ifdef __cplusplus

@@ -3,6 +3,8 @@ package mlx
 // #include "shim.h"
 // #cgo noescape hm_from_data
 // #cgo nocallback hm_from_data
+// #cgo noescape hm_ready
+// #cgo nocallback hm_ready
 // #cgo noescape hm_item
 // #cgo nocallback hm_item
 // #cgo noescape hm_read
@@ -39,6 +41,9 @@ func (s *Scope) FromBytes(data []byte, d Dtype, shape ...int) Array {
 func (s *Scope) fromData(p unsafe.Pointer, n int, d Dtype, shape []int) Array {
 	return s.made(C.hm_from_data(s.ptr(), p, C.size_t(n), C.int(d), dims(shape)))
 }
+
+// Ready reports whether a's value is there, so that reading it would not wait.
+func (s *Scope) Ready(a Array) bool { return bool(C.hm_ready(s.ptr(), a.use())) }
 
 // ItemInt32 waits for a scalar of Int32 or Uint32 and reads it: the one blocking
 // read, of 4 bytes, in a decode step. It is 0 after an error.

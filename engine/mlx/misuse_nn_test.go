@@ -325,6 +325,10 @@ func addHost(add adder) {
 	add("item absent", func(o *operands, s *Scope) Array { s.ItemInt32(o.none); return o.i })
 	add("read absent", func(o *operands, s *Scope) Array { s.Float32s(o.none, nil); return o.i })
 	add("eval absent", func(o *operands, s *Scope) Array { return o.none })
+	add("skip [4 8] x absent", func(o *operands, s *Scope) Array {
+		_ = s.Skip(o.m, o.none)
+		return Array{}
+	})
 	add("async_eval [4 8] x absent", func(o *operands, s *Scope) Array {
 		s.AsyncEval(o.m, o.none)
 		return o.m

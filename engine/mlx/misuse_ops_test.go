@@ -304,6 +304,14 @@ func addSampling(add func(string, func(*operands, *Scope) Array)) {
 	add("filter_tokens [8] x [3]", func(o *operands, s *Scope) Array {
 		return s.FilterTokens(o.v, TokenFilter{XTC: true}, o.i)
 	})
+	add("mask_tokens absent x absent", func(o *operands, s *Scope) Array { return s.MaskTokens(o.none, o.none) })
+	add("mask_tokens [8] x absent", func(o *operands, s *Scope) Array { return s.MaskTokens(o.v, o.none) })
+	add("mask_tokens [4 8] x [3]", func(o *operands, s *Scope) Array { return s.MaskTokens(o.m, o.i) })
+	add("mask_tokens [8] x [3]", func(o *operands, s *Scope) Array { return s.MaskTokens(o.v, o.i) })
+	add("ready absent", func(o *operands, s *Scope) Array {
+		s.Ready(o.none)
+		return Array{}
+	})
 	add("draw_token absent", func(o *operands, s *Scope) Array { return s.DrawToken(o.none, 1, 0) })
 	add("draw_token []", func(o *operands, s *Scope) Array { return s.DrawToken(o.one, 1, 0) })
 	add("draw_token [4 8]", func(o *operands, s *Scope) Array { return s.DrawToken(o.m, 1, 0) })

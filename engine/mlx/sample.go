@@ -3,6 +3,8 @@ package mlx
 // #include "shim.h"
 // #cgo noescape hm_filter_tokens
 // #cgo nocallback hm_filter_tokens
+// #cgo noescape hm_mask_tokens
+// #cgo nocallback hm_mask_tokens
 // #cgo noescape hm_draw_token
 // #cgo nocallback hm_draw_token
 import "C"
@@ -43,6 +45,13 @@ func (s *Scope) FilterTokens(scores Array, f TokenFilter, spared Array) Array {
 		minimal: C.bool(f.MinP > 0), log_min_p: C.float(math.Log(float64(f.MinP))), min_keep: C.int(f.MinKeep),
 		excluding: C.bool(f.XTC), xtc_threshold: C.float(f.XTCThreshold), top_k: C.int(f.TopK),
 	}, spared.use()))
+}
+
+// MaskTokens returns the scores of one token [.., V], float32, with minus infinity for
+// the tokens that mask, uint32 [ceil(V/32)], leaves out: token i is bit i%32 of word
+// i/32. It runs on a CPU only.
+func (s *Scope) MaskTokens(scores, mask Array) Array {
+	return s.made(C.hm_mask_tokens(s.ptr(), scores.use(), mask.use()))
 }
 
 // DrawToken draws from the softmax of the scores of one token [.., V], float32,

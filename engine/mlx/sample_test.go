@@ -228,3 +228,34 @@ func sorted(x []float32, f TokenFilter, spared []uint32) (y []float32, sure bool
 	}
 	return y, sure
 }
+
+// TestMaskTokens leaves out what has no bit, and needs a bit for each score.
+func TestMaskTokens(t *testing.T) {
+	s := open(t)
+	for _, n := range []int{1, 31, 32, 33, 100} {
+		x, mask := randoms(n, 1), make([]uint32, (n+31)/32)
+		for i := range n {
+			if i%3 == 0 {
+				mask[i/32] |= 1 << (i % 32)
+			}
+		}
+		got := s.Float32s(s.MaskTokens(s.FromFloat32s(x, 1, 1, n), s.FromUint32s(mask, len(mask))), nil)
+		require.NoError(t, s.Err())
+		for i := range n {
+			if i%3 == 0 {
+				require.Equal(t, x[i], got[i])
+			} else {
+				require.True(t, math.IsInf(float64(got[i]), -1))
+			}
+		}
+	}
+}
+
+// TestReady asks before and after.
+func TestReady(t *testing.T) {
+	s := open(t)
+	a := s.Add(s.Scalar(Float32, 1), s.Scalar(Float32, 2))
+	require.False(t, s.Ready(a))
+	require.NoError(t, s.Eval(a))
+	require.True(t, s.Ready(a))
+}

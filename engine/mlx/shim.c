@@ -184,8 +184,8 @@ const char *hm_shape_error(hm_dims d, bool infer) {
   return NULL;
 }
 
-bool hm_eval(hm_scope *s, size_t n, bool async) {
-  HM_OP0(s, async ? "async_eval" : "eval", false);
+static bool evaluate(hm_scope *s, const char *name, size_t n, bool async) {
+  HM_OP0(s, name, false);
   hm_frame f = {s, f_.op, s->arg, (int)n};
   for (size_t i = 0; i < n; i++) {
     if (!s->arg[i]) {
@@ -198,6 +198,17 @@ bool hm_eval(hm_scope *s, size_t n, bool async) {
   mlx_vector_array_free(v);
   if (rc) hm_refuse(&f, hm_message);
   return !rc;
+}
+
+bool hm_eval(hm_scope *s, size_t n, bool async) {
+  return evaluate(s, async ? "async_eval" : "eval", n, async);
+}
+
+bool hm_skip(hm_scope *s, size_t n) {
+  hm_cpu_skip(true);
+  bool ok = evaluate(s, "skip", n, false);
+  hm_cpu_skip(false);
+  return ok;
 }
 
 void hm_var_set(hm_array *v, hm_array a) {
@@ -387,6 +398,12 @@ static const void *data_of(mlx_array a) {
     case 4: return mlx_array_data_uint32(a);
     default: return mlx_array_data_uint64(a);
   }
+}
+
+bool hm_ready(hm_scope *s, hm_array a) {
+  HM_OP(s, "ready", 1, false, a);
+  bool ready = false;
+  return !_mlx_array_is_available(&ready, hm_in(a)) && ready;
 }
 
 // hm_item is the one blocking read of the decode loop: 4 bytes. It reads through

@@ -137,6 +137,7 @@ void hm_scope_reset(hm_scope *s);
 void hm_scope_free(hm_scope *s);
 bool hm_scope_args(hm_scope *s, size_t n);
 bool hm_eval(hm_scope *s, size_t n, bool async);
+bool hm_skip(hm_scope *s, size_t n);
 
 // Handles. hm_var_set copies a into *v (MLX shares the data) and hm_var_free
 // empties it.
@@ -170,6 +171,7 @@ void hm_buffer_free(hm_buffer *b);              // any thread
 hm_array hm_from_buffer(hm_scope *s, hm_buffer *b, int dtype, hm_dims shape);
 hm_array hm_from_data(hm_scope *s, const void *p, size_t bytes, int dtype,
                       hm_dims shape);
+bool hm_ready(hm_scope *s, hm_array a);
 bool hm_item(hm_scope *s, hm_array a, bool real, void *dst);
 bool hm_read(hm_scope *s, hm_array a, int dtype, void *dst, size_t bytes);
 
@@ -259,6 +261,7 @@ hm_array hm_gather_qmm(hm_scope *s, hm_array x, hm_array w, hm_array sc,
 
 hm_array hm_filter_tokens(hm_scope *s, hm_array x, hm_token_filter f,
                           hm_array spared);
+hm_array hm_mask_tokens(hm_scope *s, hm_array x, hm_array mask);
 hm_array hm_draw_token(hm_scope *s, hm_array x, float inverse, double random);
 
 // Compilation. id is the Go side's name for the traced function.

@@ -21,6 +21,15 @@ hm_array hm_filter_tokens(hm_scope *s, hm_array x, hm_token_filter f,
   HM_RETURN(0);
 }
 
+hm_array hm_mask_tokens(hm_scope *s, hm_array x, hm_array mask) {
+  HM_OP(s, "mask_tokens", 2, NULL, x, mask);
+  const char *why = row_error(s, x);
+  HM_CHECK(!why, why);
+  r_.ctx = hm_cpu_mask_tokens(s->stream.ctx, x, mask);
+  HM_CHECK(r_.ctx, "the mask is not one bit for each score in words of uint32");
+  HM_RETURN(0);
+}
+
 hm_array hm_draw_token(hm_scope *s, hm_array x, float inverse, double random) {
   HM_OP(s, "draw_token", 1, NULL, x);
   const char *why = row_error(s, x);

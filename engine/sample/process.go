@@ -2,6 +2,21 @@ package sample
 
 import "harmonyd/engine/mlx"
 
+// Restrict gives tokens that mask leaves out the score of minus infinity, which no
+// processor and no filter changes: a token is in where its bit, i%32 of word i/32, is
+// set. Logits are [1, 1, V], the result is float32.
+func (m *Sampler) Restrict(s *mlx.Scope, logits mlx.Array, mask []uint32) mlx.Array {
+	x := s.AsType(logits, mlx.Float32)
+	words := s.FromUint32s(mask, len(mask))
+	if s.CPU() {
+		return s.MaskTokens(x, words)
+	}
+	bits := s.RightShift(s.ExpandDims(words, -1), s.Arange(mlx.Uint32, 0, 32, 1))
+	bits = s.BitAnd(bits, s.Scalar(mlx.Uint32, 1))
+	allowed := s.SliceAxis(s.Reshape(bits, 1, 1, 32*len(mask)), 2, 0, x.Dim(-1))
+	return s.Where(s.AsType(allowed, mlx.Bool), x, m.constant(s, minusInfinity))
+}
+
 // process applies the logits processors to logits [B, 1, V]. Without any it
 // returns logits as they are, else float32.
 func (m *Sampler) process(s *mlx.Scope, logits mlx.Array, position int) mlx.Array {

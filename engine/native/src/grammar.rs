@@ -42,9 +42,6 @@ pub struct Matcher {
 struct Env {
     trie: TokTrie,
     tokenizer: Arc<Tokenizer>,
-    /// Whether there is a token for each byte that UTF-8 has. Only then can
-    /// every forced text be split into tokens, which llguidance takes for granted.
-    complete: bool,
 }
 
 impl TokenizerEnv for Env {
@@ -53,45 +50,45 @@ impl TokenizerEnv for Env {
     }
 
     /// Splits forced text as the tokenizer would, unless its normalizer writes
-    /// other bytes than the grammar wants.
+    /// other bytes than the grammar wants. A vocabulary need not have a token for
+    /// each byte: the library would leave the byte out, and go on behind it.
     fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<u32> {
-        self.trie.tokenize_with_greedy_fallback(bytes, |text| {
+        let mut tokens = self.trie.tokenize_with_greedy_fallback(bytes, |text| {
             let ids = self.tokenizer.encode_bare(text).unwrap_or_default();
-            if self.spell(&ids, text) {
+            if self.spells(&ids, text.as_bytes()) == text.len() {
                 return ids;
             }
             self.trie.greedy_tokenize(text.as_bytes())
-        })
+        });
+        let (mut spelled, mut fit) = (0, 0);
+        for &id in &tokens {
+            match self.spells(&[id], &bytes[spelled..]) {
+                0 => break,
+                n => spelled += n,
+            }
+            fit += 1;
+        }
+        tokens.truncate(fit);
+        tokens
     }
 
     fn tokenize_is_canonical(&self) -> bool {
-        self.complete
+        true
     }
 }
 
 impl Env {
-    fn new(trie: TokTrie, tokenizer: Arc<Tokenizer>) -> Env {
-        let utf8 = |b: &u8| !matches!(b, 0xc0 | 0xc1 | 0xf5..=0xff);
-        let complete = (0..=255)
-            .filter(utf8)
-            .all(|b| trie.token_id_at_bytes(&[b]).is_some());
-        Env {
-            trie,
-            tokenizer,
-            complete,
-        }
-    }
-
-    fn spell(&self, ids: &[u32], text: &str) -> bool {
-        let mut rest = text.as_bytes();
+    /// How many of the bytes the tokens spell, 0 where one of them spells others.
+    fn spells(&self, ids: &[u32], bytes: &[u8]) -> usize {
+        let mut rest = bytes;
         for &id in ids {
             let token = self.trie.token(id);
             match rest.strip_prefix(token) {
                 Some(after) if !token.is_empty() => rest = after,
-                _ => return false,
+                _ => return 0,
             }
         }
-        rest.is_empty()
+        bytes.len() - rest.len()
     }
 }
 
@@ -116,7 +113,7 @@ impl Vocabulary {
             .map(|id| word(&tokenizer, id, eos))
             .collect();
         let trie = TokTrie::from(&TokRxInfo::new(size as u32, first), &words).with_eos_tokens(eos);
-        let env: TokEnv = Arc::new(Env::new(trie, tokenizer));
+        let env: TokEnv = Arc::new(Env { trie, tokenizer });
         let forces = env.tokenize_is_canonical();
         let caps = InferenceCapabilities {
             ff_tokens: forces,
