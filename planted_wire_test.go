@@ -12,5 +12,9 @@ func init() {
 		{"R3, error returns", "rpc/frame_test.go", "^Test(Frame|BadInput|LongHeader)", "^TestBadInput", "./rpc", "TestEveryStatementOfFraming", nil},
 		{"R13, transcripts", "rpc/methods.go", "\tbegin(\"generate\",", "\tbegin(\"untried\", \"Is in no transcript.\", call, (*conn).generate),\n\tbegin(\"generate\",", "./rpc", "TestTranscriptsShowEverything", nil},
 		{"R13, editors' types", "schema/errors.go", "{KindCancelled, -32800, false,", "{KindCancelled, -32800, true,", "./rpc", "TestSchemaIsFresh", nil},
+		{"R10", "rpc/handlers.go", "\t\t\tg.cancel(errByClient)\n", "\t\t\t_ = g\n", "./rpc", "TestTranscripts$", nil},
+		{"S1", "rpc/batch.go", "\tp.text = append(p.text, text...)\n", "\tp.text = append(append([]byte(nil), p.text...), text...)\n", "./rpc", "TestBatchAllocations", nil},
+		{"S2, first", "rpc/batch.go", "\tcase !g.spoken, switching,\n", "\tcase switching,\n", "./rpc", "TestTranscripts$", nil},
+		{"S2, gaps", "rpc/batch.go", "defaultInterval  = 33 * time.Millisecond", "defaultInterval  = 40 * time.Millisecond", "./rpc", "TestTranscripts$", nil},
 	}...)
 }

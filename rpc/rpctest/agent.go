@@ -1,6 +1,7 @@
 // Package rpctest is the other side of the wire, for tests: clients in process
-// and spawned, a runner of transcripts, and an Agent that does as it is told.
-// It must never be part of a server. Start with Start and with Run.
+// and spawned, a runner of transcripts, a recorder for clients that others wrote
+// (in the folder clients), the times that the wire takes, and an Agent that does
+// as it is told. It must never be part of a server. Start with Start and with Play.
 package rpctest
 
 import (

@@ -15,7 +15,7 @@ import (
 	"harmonyd/schema"
 )
 
-// The goals of the issue, in milliseconds.
+// The goals, in milliseconds.
 const (
 	cancelGoal     = 5  // R10 with the scripted engine
 	cancelPastStep = 20 // R10 with a model, beyond one step

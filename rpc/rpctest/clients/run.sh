@@ -121,7 +121,7 @@ run_nvim() {
 (($#)) || die 'which client: vscode, pygls or nvim?'
 [[ -x $server ]] || die 'bin/harmonyd-scripted is missing: make scripted'
 recordings=$(mktemp -d)
-trap 'rm -rf "$recordings"' EXIT
+trap 'if (($?)); then say "what was recorded is in $recordings"; else rm -rf "$recordings"; fi' EXIT
 CGO_ENABLED=0 go build -o "$recordings/record" ./rpc/rpctest/record
 "$server" schema >"$recordings/schema.json"
 get_node
