@@ -74,6 +74,9 @@ func (t *turn) ask(ctx context.Context) (schema.StopReason, error) {
 		return "", err
 	}
 	req.MaxTokens = max(left, 0)
+	if req.Constraint, err = t.constraint(ctx); err != nil {
+		return "", err
+	}
 	t.begun = time.Now()
 	g, err := t.agent.engine.Start(req)
 	if err != nil {

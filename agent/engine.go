@@ -23,6 +23,9 @@ type Engine interface {
 	// Unload frees a model's weights and fails what runs on it with
 	// job.ErrUnloaded. An unloaded model is no error.
 	Unload(ctx context.Context, model string) error
+	// Check makes a constraint's grammar for a model and throws it away. What is
+	// wrong with it is a *job.RequestError.
+	Check(ctx context.Context, model string, c job.Constraint) error
 	// Start queues a generation and returns at once. Errors are those that the
 	// request alone can tell; all others come from Generation.Wait.
 	Start(req job.Request) (Generation, error)

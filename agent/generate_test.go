@@ -233,8 +233,6 @@ func TestRefusals(t *testing.T) {
 func TestUnsupported(t *testing.T) {
 	a := newAgent(t, `{"models": [{"replies": [{"text": "fine"}]}, {"id": "raw", "noTemplate": true}]}`)
 	for feature, change := range map[string]func(p *schema.GenerateParams){
-		"toolChoice":      func(p *schema.GenerateParams) { p.ToolChoice = &schema.ToolChoice{Mode: schema.ToolChoiceRequired} },
-		"responseFormat":  func(p *schema.GenerateParams) { p.ResponseFormat = &schema.ResponseFormat{Type: schema.FormatJSON} },
 		"contextOverflow": func(p *schema.GenerateParams) { p.ContextOverflow = schema.OverflowRollingWindow },
 		"messages":        func(p *schema.GenerateParams) { p.Model = "raw" },
 		"content part image": func(p *schema.GenerateParams) {

@@ -63,14 +63,17 @@ func checkSupported(p *schema.GenerateParams) error {
 	switch {
 	case p.Prompt != nil && p.Tools != nil && len(*p.Tools) > 0:
 		return schema.InvalidParam("/tools", "a prompt has no tools; give messages")
-	case p.ToolChoice != nil && p.ToolChoice.Mode != schema.ToolChoiceNone && p.ToolChoice.Mode != schema.ToolChoiceAuto:
-		return schema.Unsupported("toolChoice", "/toolChoice: a model cannot be made to call a tool yet; auto and none are supported")
-	case p.ResponseFormat != nil && p.ResponseFormat.Type != schema.FormatText:
-		return schema.Unsupported("responseFormat", "/responseFormat: %q is not supported yet; text is", p.ResponseFormat.Type)
+	case p.Prompt != nil && mustCall(p):
+		return schema.InvalidParam("/toolChoice", "a prompt has no tools; give messages")
 	case p.ContextOverflow != "" && p.ContextOverflow != schema.OverflowError:
 		return schema.Unsupported("contextOverflow", "/contextOverflow: %q is not supported yet; error is", p.ContextOverflow)
 	}
 	return nil
+}
+
+// mustCall reports whether the first answer has to call a tool.
+func mustCall(p *schema.GenerateParams) bool {
+	return p.ToolChoice != nil && (p.ToolChoice.Name != "" || p.ToolChoice.Mode == schema.ToolChoiceRequired)
 }
 
 // jobRequest is p as an engine knows it.

@@ -59,6 +59,23 @@ func (e *Engine) constrain(g *Generation, info job.Model) {
 	})
 }
 
+// Check makes a constraint's grammar for a model and throws it away. What is wrong
+// with it is a *job.RequestError.
+func (e *Engine) Check(ctx context.Context, model string, c job.Constraint) error {
+	if _, err := e.Open(ctx, model); err != nil {
+		return err
+	}
+	m, info, err := e.find(model)
+	if err != nil {
+		return err
+	}
+	w, err := e.newWalk(ctx, m, info, c)
+	if err == nil {
+		w.matcher.Close()
+	}
+	return err
+}
+
 // compileWalk is the engine's newWalk.
 func compileWalk(ctx context.Context, m *entry, info job.Model, c job.Constraint) (*walk, error) {
 	if err := m.opened.wait(ctx); err != nil {

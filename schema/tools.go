@@ -13,6 +13,10 @@ type ToolSpec struct {
 	// InputSchema is the JSON Schema of the arguments, an object. Its bytes are
 	// kept as they came, in the order in which the model will read them.
 	InputSchema json.RawMessage `json:"inputSchema"`
+	// Strict holds the model to InputSchema while it writes the arguments. A schema
+	// that no grammar can hold is then refused. The arguments of other tools are
+	// validated when they are there.
+	Strict bool `json:"strict,omitempty"`
 	// OutputSchema is the JSON Schema of a structured result.
 	OutputSchema json.RawMessage `json:"outputSchema,omitempty"`
 	// Annotations are hints about what the tool does to the world.

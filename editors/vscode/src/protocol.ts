@@ -1051,6 +1051,11 @@ export interface ToolInfo {
    * the order in which the model will read them.
    */
   inputSchema: Record<string, unknown>;
+  /**
+   * strict holds the model to InputSchema while it writes the arguments. A schema that no grammar
+   * can hold is then refused. The arguments of other tools are validated when they are there.
+   */
+  strict?: boolean;
   /** outputSchema is the JSON Schema of a structured result. */
   outputSchema?: unknown;
   /** annotations are hints about what the tool does to the world. */
@@ -1136,6 +1141,11 @@ export interface ToolSpec {
    * the order in which the model will read them.
    */
   inputSchema: Record<string, unknown>;
+  /**
+   * strict holds the model to InputSchema while it writes the arguments. A schema that no grammar
+   * can hold is then refused. The arguments of other tools are validated when they are there.
+   */
+  strict?: boolean;
   /** outputSchema is the JSON Schema of a structured result. */
   outputSchema?: unknown;
   /** annotations are hints about what the tool does to the world. */

@@ -844,6 +844,9 @@ M.errors = {
 --- inputSchema is the JSON Schema of the arguments, an object. Its bytes are kept as they came, in
 --- the order in which the model will read them.
 ---@field inputSchema table<string, any>
+--- strict holds the model to InputSchema while it writes the arguments. A schema that no grammar
+--- can hold is then refused. The arguments of other tools are validated when they are there.
+---@field strict? boolean
 --- outputSchema is the JSON Schema of a structured result.
 ---@field outputSchema? any
 --- annotations are hints about what the tool does to the world.
@@ -911,6 +914,9 @@ M.errors = {
 --- inputSchema is the JSON Schema of the arguments, an object. Its bytes are kept as they came, in
 --- the order in which the model will read them.
 ---@field inputSchema table<string, any>
+--- strict holds the model to InputSchema while it writes the arguments. A schema that no grammar
+--- can hold is then refused. The arguments of other tools are validated when they are there.
+---@field strict? boolean
 --- outputSchema is the JSON Schema of a structured result.
 ---@field outputSchema? any
 --- annotations are hints about what the tool does to the world.

@@ -1,0 +1,140 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"harmonyd/engine/job"
+	"harmonyd/schema"
+)
+
+// grammarian is an engine that writes down the constraints of its generations and
+// refuses what has a word in it.
+type grammarian struct {
+	scripted
+	refused string
+	seen    *[]job.Constraint
+}
+
+func (g grammarian) Check(_ context.Context, _ string, c job.Constraint) error {
+	if g.refused != "" && strings.Contains(c.Source, g.refused) && !strings.Contains(c.Source, "lenient") {
+		return &job.RequestError{Field: "constraint", Problem: g.refused + " is not supported"}
+	}
+	return nil
+}
+
+func (g grammarian) Start(r job.Request) (Generation, error) {
+	*g.seen = append(*g.seen, r.Constraint)
+	return g.scripted.Start(r)
+}
+
+// constrained has a model write replies and returns what they were held to.
+func constrained(t *testing.T, b *box, refused string, change func(p *schema.GenerateParams), replies ...string) ([]job.Constraint, schema.GenerateResult, error) {
+	t.Helper()
+	var seen []job.Constraint
+	a := New(grammarian{newScripted(t, toolScript(replies...)), refused, &seen}, b, Options{})
+	p := chat("x")
+	change(&p)
+	res, err := a.Generate(t.Context(), p, &recorder{}, &fakeHost{})
+	return seen, res, err
+}
+
+const callOfA = "<tool_call>\n{\"name\": \"a\", \"arguments\": {\"q\": \"1\"}}\n</tool_call>"
+
+// TestConstraints: what a request asks for becomes what the answer is held to.
+func TestConstraints(t *testing.T) {
+	schemaOfTools := `{"type":"object","properties":{"q":{"type":"string"}},"additionalProperties":false,` + guidance + "}"
+	rulesOf := func(start string) string {
+		return "start: " + start + "\nargs0: %json " + schemaOfTools + "\nargs1: %json " + schemaOfTools + "\n" +
+			`call: "<tool_call>" "\n" object "}\n" "</tool_call>"` + "\n" +
+			`object: "{\"name\": \"a\", \"arguments\": " args0 | "{\"name\": \"b\", \"arguments\": " args1` + "\n"
+	}
+	text := "TEXT: /(?s:.+)/ & ~/(?s:.*<tool_call>.*)/\n"
+	tools := newBox(t, schema.ToolSpec{Name: "a"}, schema.ToolSpec{Name: "b"})
+	strict := newBox(t, schema.ToolSpec{Name: "a", Strict: true}, schema.ToolSpec{Name: "b"})
+	none := newBox(t)
+	no := false
+	for name, c := range map[string]struct {
+		box    *box
+		change func(p *schema.GenerateParams)
+		want   job.Constraint
+	}{
+		"nothing":   {tools, func(p *schema.GenerateParams) {}, job.Constraint{}},
+		"free text": {none, func(p *schema.GenerateParams) { p.ResponseFormat = &schema.ResponseFormat{Type: schema.FormatText} }, job.Constraint{}},
+		"json":      {none, func(p *schema.GenerateParams) { p.ResponseFormat = &schema.ResponseFormat{Type: schema.FormatJSON} }, job.Constraint{Kind: job.JSONSchema, Source: `{"type":"object",` + guidance + "}"}},
+		"json schema": {none, func(p *schema.GenerateParams) {
+			p.ResponseFormat = &schema.ResponseFormat{Type: schema.FormatJSONSchema, Schema: json.RawMessage(` { } `)}
+		}, job.Constraint{Kind: job.JSONSchema, Source: "{" + guidance + "}"}},
+		"regex": {none, func(p *schema.GenerateParams) {
+			p.ResponseFormat = &schema.ResponseFormat{Type: schema.FormatRegex, Source: "a+"}
+		}, job.Constraint{Kind: job.Regex, Source: "a+"}},
+		"lark": {none, func(p *schema.GenerateParams) {
+			p.ResponseFormat = &schema.ResponseFormat{Type: schema.FormatLark, Source: "start: A"}
+		}, job.Constraint{Kind: job.Lark, Source: "start: A"}},
+		"required": {tools, func(p *schema.GenerateParams) { p.ToolChoice = &schema.ToolChoice{Mode: schema.ToolChoiceRequired} },
+			job.Constraint{Kind: job.Lark, Source: rulesOf(`call ("\n" call)*`)}},
+		"required, one": {tools, func(p *schema.GenerateParams) {
+			p.ToolChoice, p.ParallelToolCalls = &schema.ToolChoice{Mode: schema.ToolChoiceRequired}, &no
+		}, job.Constraint{Kind: job.Lark, Source: rulesOf("call")}},
+		"strict": {strict, func(p *schema.GenerateParams) {},
+			job.Constraint{Kind: job.Lark, Source: rulesOf(`TEXT | TEXT? call ("\n" call)*`) + text}},
+		"strict, json": {strict, func(p *schema.GenerateParams) { p.ResponseFormat = &schema.ResponseFormat{Type: schema.FormatJSON} },
+			job.Constraint{Kind: job.Lark, Source: rulesOf(`call ("\n" call)* | response`) + `response: %json {"type":"object",` + guidance + "}\n"}},
+	} {
+		seen, _, err := constrained(t, c.box, "", c.change, "", "fine")
+		require.NoError(t, err, name)
+		require.Equal(t, []job.Constraint{c.want}, seen, name)
+	}
+}
+
+// TestOnlyTheFirstAnswerMustCall: the result of the tool may be answered in words.
+func TestOnlyTheFirstAnswerMustCall(t *testing.T) {
+	must := func(p *schema.GenerateParams) {
+		p.ToolMode, p.ToolChoice = schema.ToolCallback, &schema.ToolChoice{Name: "a"}
+	}
+	seen, res, err := constrained(t, newBox(t, schema.ToolSpec{Name: "a"}, schema.ToolSpec{Name: "b"}), "", must, "result of a", "done", "", callOfA)
+	require.NoError(t, err)
+	require.Equal(t, "done", res.Message.Content.Text())
+	require.Len(t, seen, 2)
+	require.Contains(t, seen[0].Source, "start: call\n")
+	require.NotContains(t, seen[0].Source, `\"b\"`, "the tool that was not named")
+	require.Equal(t, job.Constraint{}, seen[1])
+}
+
+// TestConstraintsThatCannotBeHeld: a tool's schema is held as far as it goes, unless
+// the tool is strict; a format is refused.
+func TestConstraintsThatCannotBeHeld(t *testing.T) {
+	must := func(p *schema.GenerateParams) { p.ToolChoice = &schema.ToolChoice{Mode: schema.ToolChoiceRequired} }
+	seen, _, err := constrained(t, newBox(t, schema.ToolSpec{Name: "a"}), `"q"`, must, "", "fine")
+	require.NoError(t, err)
+	require.Contains(t, seen[0].Source, `"lenient":true`)
+	for name, c := range map[string]struct {
+		box    *box
+		change func(p *schema.GenerateParams)
+		kind   schema.Kind
+		place  schema.FieldError
+	}{
+		"strict tool": {newBox(t, schema.ToolSpec{Name: "a", Strict: true}), must, schema.KindToolSchema,
+			schema.FieldError{Tool: "a", InstancePath: "/inputSchema", Message: `the tool is strict, and no grammar can hold this: "q" is not supported`}},
+		"format": {newBox(t), func(p *schema.GenerateParams) {
+			p.ResponseFormat = &schema.ResponseFormat{Type: schema.FormatJSONSchema, Schema: json.RawMessage(`{"q":1}`)}
+		}, schema.KindInvalidParams, schema.FieldError{InstancePath: "/responseFormat/schema", Message: `"q" is not supported`}},
+		"regex": {newBox(t), func(p *schema.GenerateParams) {
+			p.ResponseFormat = &schema.ResponseFormat{Type: schema.FormatRegex, Source: `"q"`}
+		}, schema.KindInvalidParams, schema.FieldError{InstancePath: "/responseFormat/source", Message: `"q" is not supported`}},
+		"no such tool": {newBox(t, schema.ToolSpec{Name: "a"}), func(p *schema.GenerateParams) { p.ToolChoice = &schema.ToolChoice{Name: "c"} },
+			schema.KindInvalidParams, schema.FieldError{InstancePath: "/toolChoice", Message: `no tool of this request has the name "c"`}},
+		"no tools": {newBox(t), must,
+			schema.KindInvalidParams, schema.FieldError{InstancePath: "/toolChoice", Message: "a tool must be called, and the request has none"}},
+	} {
+		_, _, err := constrained(t, c.box, `"q"`, c.change, "", "fine")
+		var wire *schema.Error
+		require.ErrorAs(t, err, &wire, name)
+		require.Equal(t, c.kind, wire.Data.Kind, name)
+		require.Equal(t, []schema.FieldError{c.place}, wire.Data.Errors, name)
+	}
+}
