@@ -335,16 +335,22 @@ func TestUsageErrors(t *testing.T) {
 	}
 }
 
-// TestSchemaComesFromTheProgram: what the binary prints, far from its sources,
-// is the document that changes of the protocol are read in.
+// TestSchemaComesFromTheProgram: what the binary prints, far from its sources, is
+// what changes of the protocol are read in and what the editors use.
 func TestSchemaComesFromTheProgram(t *testing.T) {
-	want, err := os.ReadFile("rpc/testdata/schema.json")
-	require.NoError(t, err)
-	cmd := program(t, "schema")
-	cmd.Dir = t.TempDir()
-	got, err := cmd.Output()
-	require.NoError(t, err)
-	require.Equal(t, string(want), string(got))
+	for format, file := range map[string]string{
+		"json-schema": "rpc/testdata/schema.json",
+		"typescript":  "editors/vscode/src/protocol.ts",
+		"lua":         "editors/nvim/lua/harmonyd/protocol.lua",
+	} {
+		want, err := os.ReadFile(file)
+		require.NoError(t, err)
+		cmd := program(t, "schema", "--format", format)
+		cmd.Dir = t.TempDir()
+		got, err := cmd.Output()
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(got), format)
+	}
 }
 
 // lockedBuffer is a bytes.Buffer for a goroutine that writes and one that reads.
