@@ -77,6 +77,8 @@ var plants = []plant{
 		"./agent/conversation", "TestD5", nil},
 	{"D5, listing", "agent/conversation/list.go", "headBytes    = 4 << 10", "headBytes    = 1 << 20", "./agent/conversation", "TestD5", nil},
 	{"D6", "agent/conversation/filesystem.go", "return nil, &InUseError{PID: readPID(name)}", "return nil, &InUseError{}", "./agent/conversation", "TestD6", nil},
+	{"loops, missed", "agent/loop/loop.go", "ringSize = 2 * fullPeriod", "ringSize = fullPeriod / 2", "./agent/loop", "TestEveryPeriodIsFound", nil},
+	{"loops, none", "agent/loop/loop.go", "rich, poor = 320, 768", "rich, poor = 96, 96", "./agent/loop", "TestHonestTexts", nil},
 	{"context overflow", "agent/conversation/fit.go", "\t\t\treach[from] = i\n", "\t\t\treach[i] = from\n", "./agent/conversation", "TestFit", nil},
 }
 
