@@ -79,6 +79,8 @@ var plants = []plant{
 	{"D6", "agent/conversation/filesystem.go", "return nil, &InUseError{PID: readPID(name)}", "return nil, &InUseError{}", "./agent/conversation", "TestD6", nil},
 	{"loops, missed", "agent/loop/loop.go", "ringSize = 2 * fullPeriod", "ringSize = fullPeriod / 2", "./agent/loop", "TestEveryPeriodIsFound", nil},
 	{"loops, none", "agent/loop/loop.go", "rich, poor = 320, 768", "rich, poor = 96, 96", "./agent/loop", "TestHonestTexts", nil},
+	{"keys without effect", "agent/profile/settings.go", "v.TruncateResponse, 0)}", "v.TruncateThinking, 0)}", "./agent/profile", "TestEveryKey", nil},
+	{"precedence", "agent/profile/resolve.go", "if layers[i].config.has(k) {", "if layers[i].config.has(k) && (i > 0 || !layers[2].config.has(k)) {", "./agent/profile", "TestPrecedence", nil},
 	{"context overflow", "agent/conversation/fit.go", "\t\t\treach[from] = i\n", "\t\t\treach[i] = from\n", "./agent/conversation", "TestFit", nil},
 }
 

@@ -75,7 +75,7 @@ type publishedError struct {
 // in it are those that Decode enforces, and its descriptions are the comments of
 // this package.
 func newDocument(methods []Method) (*document, error) {
-	src, err := parseSources()
+	src, err := parseSources(sources)
 	if err != nil {
 		return nil, err
 	}
@@ -177,14 +177,14 @@ type parsed struct {
 	values map[string][]any  // the constants of a type
 }
 
-func parseSources() (parsed, error) {
+func parseSources(from embed.FS) (parsed, error) {
 	src := parsed{map[string]string{}, map[string][]any{}}
-	files, err := sources.ReadDir(".")
+	files, err := from.ReadDir(".")
 	if err != nil {
 		return src, err
 	}
 	for _, f := range files {
-		text, err := sources.ReadFile(f.Name())
+		text, err := from.ReadFile(f.Name())
 		if err != nil {
 			return src, err
 		}

@@ -74,8 +74,8 @@ type Turn struct {
 	// PromptConfig and Profile name what the settings came from.
 	PromptConfig string `json:"promptConfig,omitempty"`
 	Profile      string `json:"profile,omitempty"`
-	// Hyperparameters is a JSON object with those that were in force, all of them,
-	// under the names of prompt configs.
+	// Hyperparameters is a JSON object with all that someone had given a value, under the
+	// names of prompt configs.
 	Hyperparameters json.RawMessage   `json:"hyperparameters,omitempty"`
 	StopReason      schema.StopReason `json:"stopReason,omitempty"`
 	StopSequence    string            `json:"stopSequence,omitempty"`
