@@ -45,7 +45,7 @@ var rooms = []room{
 	{"agent", "Keeps sessions and runs turns: render, generate, parse, call tools. Declares the Engine, Toolbox and Host it needs.", []string{"schema", "agent/...", "engine/job"}},
 	{"agent/conversation", "Messages of a conversation and their durable append-only log.", []string{"schema"}},
 	{"agent/loop", "Finds a model that writes the same again and again.", nil},
-	{"agent/parse", "Finds calls of tools in what a model writes, one file per format.", []string{"schema"}},
+	{"agent/parse", "Finds text, reasoning and calls of tools in what a model writes, one file per format.", []string{"schema"}},
 	{"agent/prompt", "Renders messages into token ids through the model's chat template.", []string{"schema", "agent/parse"}},
 	{"agent/profile", "Prompt configs, profiles and the settings that come of them.", []string{"schema"}},
 	{"engine", "Owns loaded models on one OS thread: scheduler, prefill, decode, cancel.", []string{"engine/..."}},

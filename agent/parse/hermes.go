@@ -2,208 +2,101 @@ package parse
 
 import (
 	"bytes"
-	"encoding/json"
-	"fmt"
-	"unicode/utf8"
-
-	"harmonyd/schema"
+	"strings"
 )
 
-// The marks of the Hermes format, which Qwen and many others write too: between
-// them stands one JSON object with a name and arguments.
-const (
-	HermesOpen  = "<tool_call>"
-	HermesClose = "</tool_call>"
-)
-
-// maxDepth bounds the nesting of arguments, as the wire does.
-const maxDepth = 128
-
-// hermes parses the Hermes format. A call is over where its object is: models
-// forget the closing mark, and may write it inside of a string.
+// Hermes is the format of Nous Hermes, Qwen and many others: a JSON object with
+// name and arguments behind a <tool_call> mark. The same marks are around other
+// bodies in the formats of Qwen-Coder and GLM; which body a call has shows in its
+// first byte, and a model that mixes them up is understood.
+//
+// A call is over where its body is: models forget the closing mark, and may write
+// it inside of a string.
 type hermes struct {
-	state  hermesState
-	held   []byte // text that may be the beginning of a mark, or the call so far
-	pieces []Piece
-
-	// Of the object, as far as it is in held.
-	scanned, depth   int
-	quoted, escaped  bool
-	unreadable, done bool
+	open, function *tag   // the latter is Qwen-Coder's, which it also writes alone
+	ends           []*tag // of a call without an end of its own
+	body           body
+	at             int // where the body is looked for
+	object         object
+	xml            elements
+	pairs          pairs
 }
 
-// hermesState is where in an answer a hermes is.
-type hermesState int
+// body is what stands between the marks.
+type body int
 
 const (
-	inText    hermesState = iota
-	inCall                // behind an opening mark
-	afterCall             // behind an object: white space and a closing mark are no text
+	unknown body = iota
+	jsonBody
+	xmlBody
+	pairBody
 )
 
-// NewHermes returns a parser of the Hermes format.
-func NewHermes() Parser { return new(hermes) }
-
-// Next implements Parser.
-func (h *hermes) Next(text []byte) []Piece {
-	h.pieces = h.pieces[:0]
-	h.held = append(h.held, text...)
-	for h.step() {
+func newHermes(tags *tagger, tools *toolbox) dialect {
+	open, end := tags.tag(HermesOpen), tags.tag(HermesClose)
+	return &hermes{
+		open: open, ends: []*tag{end, open}, function: textTag(functionOpen),
+		xml: elements{tools: tools}, pairs: newPairs(tags, tools),
 	}
-	return h.pieces
 }
 
-// step does one thing and reports whether there may be another one to do.
-func (h *hermes) step() bool {
-	switch h.state {
-	case inText:
-		if at := bytes.Index(h.held, []byte(HermesOpen)); at >= 0 {
-			h.say(at)
-			h.drop(len(HermesOpen))
-			h.state = inCall
-			h.scanned, h.depth, h.quoted, h.escaped, h.unreadable, h.done = 0, 0, false, false, false, false
-			return true
-		}
-		h.say(len(h.held) - begun(h.held, HermesOpen))
-	case inCall:
-		return h.scan()
-	case afterCall:
-		if n := len(h.held) - len(bytes.TrimLeft(h.held, " \t\r\n")); n > 0 {
-			h.drop(n)
-		}
-		switch {
-		case bytes.HasPrefix(h.held, []byte(HermesClose)):
-			h.drop(len(HermesClose))
-			return true
-		case len(h.held) > 0 && !bytes.HasPrefix([]byte(HermesClose), h.held):
-			h.state = inText
-			return true
-		}
+func (h *hermes) opens() []*tag  { return []*tag{h.open, h.function} }
+func (h *hermes) closes() []*tag { return h.ends[:1] }
+
+// begins takes <function= for a call only where a tool's name follows.
+func (h *hermes) begins(text []byte, at *tag, final bool) verdict {
+	switch at {
+	case h.open:
+		return yes
+	case h.function:
+		return h.xml.begins(text, final)
 	}
-	return false
+	return no
 }
 
-// scan looks for the end of a call.
-func (h *hermes) scan() bool {
-	for ; h.scanned < len(h.held) && !h.unreadable && !h.done; h.scanned++ {
-		h.see(h.held[h.scanned])
+func (h *hermes) start(m *machine, at *tag) {
+	h.body, h.at = unknown, len(h.open.literal)
+	if at == h.function {
+		h.body = xmlBody
+		h.xml.start(0)
 	}
+}
+
+func (h *hermes) read(m *machine, final bool) bool {
+	if h.body == unknown && !h.choose(m, final) {
+		return false
+	}
+	switch h.body {
+	case xmlBody:
+		return h.xml.read(m, h.ends, final)
+	case pairBody:
+		return h.pairs.read(m, h.ends, final)
+	}
+	return h.object.read(m, h.ends, final)
+}
+
+// choose finds out which body the call has.
+func (h *hermes) choose(m *machine, final bool) bool {
+	at := spaceAfter(m.buf, h.at)
+	rest := m.buf[at:]
+	if !final && len(rest) < len(functionOpen) && strings.HasPrefix(functionOpen, string(rest)) {
+		return false
+	}
+	h.body = jsonBody
+	h.object = newObject(at, false)
 	switch {
-	case h.done:
-		h.call(h.held[:h.scanned], "")
-		h.drop(h.scanned)
-		h.state = afterCall
-		return true
-	case h.unreadable:
-		at := bytes.Index(h.held, []byte(HermesClose))
-		if at < 0 {
-			return false
-		}
-		h.call(h.held[:at], "it is no JSON object")
-		h.drop(at)
-		h.state = afterCall
-		return true
+	case len(rest) == 0 || m.markAt(at) != nil:
+	case bytes.HasPrefix(rest, []byte(functionOpen)):
+		h.body = xmlBody
+		h.xml.start(at)
+	case isNameByte(rest[0]):
+		h.body = pairBody
+		h.pairs.start(at)
 	}
-	return false
+	return true
 }
 
-// see takes one byte of a call.
-func (h *hermes) see(c byte) {
-	switch {
-	case h.escaped:
-		h.escaped = false
-	case h.quoted:
-		h.escaped, h.quoted = c == '\\', c != '"'
-	case c == '"' && h.depth > 0:
-		h.quoted = true
-	case c == '{' || c == '[' && h.depth > 0:
-		h.depth++
-	case (c == '}' || c == ']') && h.depth > 0:
-		h.depth--
-		h.done = h.depth == 0
-	case h.depth == 0 && c != ' ' && c != '\t' && c != '\r' && c != '\n':
-		h.unreadable = true
-	}
-}
-
-// Flush implements Parser. A call that was cut off is a problem with a name.
-func (h *hermes) Flush() []Piece {
-	h.pieces = h.pieces[:0]
-	switch h.state {
-	case inText:
-		h.say(len(h.held))
-	case inCall:
-		h.call(h.held, "it has no end")
-	}
-	h.held, h.state = h.held[:0], inText
-	return h.pieces
-}
-
-// say gives the first n bytes that are held as text.
-func (h *hermes) say(n int) {
-	if n > 0 {
-		h.pieces = append(h.pieces, Piece{Text: string(h.held[:n])})
-		h.drop(n)
-	}
-}
-
-func (h *hermes) drop(n int) { h.held = append(h.held[:0], h.held[n:]...) }
-
-// call gives a call, or what is wrong with it.
-func (h *hermes) call(raw []byte, problem string) {
-	c := &Call{Raw: string(raw), Problem: problem}
-	if problem == "" {
-		c.Problem = c.read(bytes.TrimSpace(raw))
-	}
-	h.pieces = append(h.pieces, Piece{Call: c})
-}
-
-// read takes name and arguments out of an object. Some models name the latter
-// parameters, as Llama does, or write them as a string.
-func (c *Call) read(raw []byte) (problem string) {
-	var name, arguments []byte
-	err := schema.Scan(raw, maxDepth, func(member string, value []byte) {
-		switch member {
-		case "name":
-			name = value
-		case "arguments", "parameters":
-			arguments = value
-		}
-	})
-	if err != nil {
-		return err.Message
-	}
-	if len(name) < 2 || name[0] != '"' {
-		return "it has no name"
-	}
-	c.Name = schema.Unquote(name)
-	if c.Name == "" || utf8.RuneCountInString(c.Name) > 64 {
-		return fmt.Sprintf("its name has %d characters, want 1 to 64", utf8.RuneCountInString(c.Name))
-	}
-	if len(arguments) > 0 && arguments[0] == '"' {
-		arguments = []byte(schema.Unquote(arguments))
-		if err := schema.Scan(arguments, maxDepth, nil); err != nil {
-			return "its arguments are a string that is " + err.Message
-		}
-		arguments = bytes.TrimSpace(arguments)
-	}
-	switch {
-	case arguments == nil || string(arguments) == "null":
-		c.Arguments = json.RawMessage(`{}`)
-	case arguments[0] != '{':
-		return "its arguments are no object"
-	default:
-		c.Arguments = bytes.Clone(arguments)
-	}
-	return ""
-}
-
-// begun returns how much of the end of text may be the beginning of mark.
-func begun(text []byte, mark string) int {
-	for n := min(len(text), len(mark)-1); n > 0; n-- {
-		if string(text[len(text)-n:]) == mark[:n] {
-			return n
-		}
-	}
-	return 0
+// isNameByte reports whether a tool's name may have this byte.
+func isNameByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.'
 }

@@ -1,0 +1,139 @@
+package parse
+
+import "bytes"
+
+// objects is a format in which JSON follows a mark: one object, a list of them, or,
+// in Mistral's later models, a name and the arguments alone.
+//
+//	[TOOL_CALLS][{"name": "f", "arguments": {}}, …]
+//	[TOOL_CALLS]f[CALL_ID]abcdefghi[ARGS]{}
+type objects struct {
+	open, closing []*tag
+	id, args      *tag // nil where the format has no names outside of objects
+	state         listState
+	list          bool
+	object        object
+	at            int
+}
+
+// listState is what comes next.
+type listState int
+
+const (
+	atOpen listState = iota
+	inObject
+	between
+)
+
+func newMistral(tags *tagger, _ *toolbox) dialect {
+	return &objects{open: []*tag{tags.tag("[TOOL_CALLS]")}, id: tags.tag("[CALL_ID]"), args: tags.tag("[ARGS]")}
+}
+
+// newCohere is the format of Command R7B and Command A.
+func newCohere(tags *tagger, _ *toolbox) dialect {
+	return &objects{open: []*tag{tags.tag("<|START_ACTION|>")}, closing: []*tag{tags.tag("<|END_ACTION|>")}}
+}
+
+// newGranite is the format of Granite 3 and Phi 4: a list behind a mark.
+func newGranite(tags *tagger, _ *toolbox) dialect {
+	return &objects{
+		open:    []*tag{tags.tag("<|tool_call|>")},
+		closing: []*tag{tags.tag("<|/tool_call|>")},
+	}
+}
+
+func (j *objects) opens() []*tag                            { return j.open }
+func (j *objects) closes() []*tag                           { return j.closing }
+func (j *objects) begins(_ []byte, at *tag, _ bool) verdict { return atMark(at) }
+func (j *objects) start(m *machine, at *tag)                { j.state, j.list, j.at = atOpen, false, len(at.literal) }
+func (j *objects) follow(m *machine, n int, list bool) {
+	j.state, j.list, j.object = inObject, list, newObject(n, false)
+}
+
+func (j *objects) read(m *machine, final bool) bool {
+	for {
+		switch j.state {
+		case atOpen:
+			if !j.choose(m, final) {
+				return false
+			}
+		case inObject:
+			ends := append(j.open[:len(j.open):len(j.open)], j.closing...)
+			if !j.object.read(m, ends, final) {
+				return false
+			}
+			if !j.list {
+				return true
+			}
+			j.state = between
+		case between:
+			if n := spaceAfter(m.buf, 0); n < len(m.buf) {
+				switch m.buf[n] {
+				case '{':
+					m.emit(Markup, n)
+					j.follow(m, 0, true)
+				case ',':
+					m.emit(Markup, n+1)
+				case ']':
+					m.emit(Markup, n+1)
+					return true
+				default: // the list was not closed
+					return true
+				}
+			} else {
+				return final
+			}
+		}
+	}
+}
+
+// choose finds out what follows the mark.
+func (j *objects) choose(m *machine, final bool) bool {
+	at := spaceAfter(m.buf, j.at)
+	switch {
+	case at == len(m.buf) && !final:
+		return false
+	case at == len(m.buf) || m.markAt(at) != nil:
+	case m.buf[at] == '[':
+		at = spaceAfter(m.buf, at+1)
+		switch {
+		case at == len(m.buf) && !final:
+			return false
+		case at < len(m.buf) && m.buf[at] == ']': // a list without calls
+			m.emit(Markup, at)
+			j.state = between
+			return true
+		}
+		j.follow(m, at, true)
+		return true
+	case j.args != nil && isNameByte(m.buf[at]):
+		return j.chooseNamed(m, at, final)
+	}
+	j.follow(m, at, false)
+	return true
+}
+
+// chooseNamed reads a name and what may stand between it and the arguments.
+func (j *objects) chooseNamed(m *machine, from int, final bool) bool {
+	end := from
+	for end < len(m.buf) && isNameByte(m.buf[end]) && m.markAt(end) == nil {
+		end++
+	}
+	brace := bytes.IndexByte(m.buf[end:min(len(m.buf), end+maxElement)], '{')
+	if brace < 0 && len(m.buf)-end < maxElement && !final {
+		return false
+	}
+	name := string(m.buf[from:end])
+	for _, t := range []*tag{j.id, j.args} {
+		if at := spaceAfter(m.buf, end); m.isAt(t, at) {
+			next := at + len(t.literal)
+			for t == j.id && next < len(m.buf) && isNameByte(m.buf[next]) && m.markAt(next) == nil {
+				next++
+			}
+			end = next
+		}
+	}
+	j.follow(m, end, false)
+	j.object.nameless, j.object.name = true, name
+	return true
+}

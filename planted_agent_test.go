@@ -1,0 +1,12 @@
+package main
+
+// The breaks that tests of prompts and parsers must find.
+func init() {
+	plants = append(plants, []plant{
+		{"P6, splits", "agent/parse/machine.go", "\t\t\tn -= m.input.begun(tags)\n", "", "./agent/parse", "TestP6", nil},
+		{"P6, no byte is lost", "agent/parse/machine.go", "\tm.emit(m.prose, at-space)\n\tm.emit(Markup, space+len(t.literal))\n", "\tm.emit(m.prose, at-space)\n\tm.drop(space + len(t.literal))\n", "./agent/parse", "TestP6", nil},
+		{"P6, tokens are no text", "agent/parse/format.go", "\t\tt.id = ids[0]\n", "", "./agent/parse", "TestP6", nil},
+		{"P6, bad calls", "agent/parse/jsoncall.go", "\tif err != nil {\n\t\tc.Problem = err.Message\n", "\tif err != nil && raw == nil {\n\t\tc.Problem = err.Message\n", "./agent/parse", "TestP6", nil},
+		{"P6, bounds", "agent/parse/jsoncall.go", "o.pos < min(len(in.buf), maxCall)", "o.pos < len(in.buf)", "./agent/parse", "TestEndlessCalls", nil},
+	}...)
+}
