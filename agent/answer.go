@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"harmonyd/agent/parse"
@@ -88,22 +87,6 @@ func (t *turn) ask(ctx context.Context) (schema.StopReason, error) {
 	reason, res, err := t.follow(ctx, g)
 	t.account(res)
 	return reason, err
-}
-
-// encode returns the ids of the prompt.
-func (t *turn) encode(m *opened) ([]int32, error) {
-	if t.params.Messages != nil {
-		specs := make([]schema.ToolSpec, len(t.tools))
-		for i := range t.tools {
-			specs[i] = t.tools[i].ToolSpec
-		}
-		return m.render(slices.Concat(t.history, t.added), specs)
-	}
-	ids, err := m.Tokenizer.Encode(*t.params.Prompt, true)
-	if err == nil && len(ids) == 0 {
-		err = schema.InvalidParam("/prompt", "is empty")
-	}
-	return ids, err
 }
 
 // follow consumes a generation to its end. When ctx ends, the engine is told

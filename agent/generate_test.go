@@ -233,8 +233,7 @@ func TestRefusals(t *testing.T) {
 func TestUnsupported(t *testing.T) {
 	a := newAgent(t, `{"models": [{"replies": [{"text": "fine"}]}, {"id": "raw", "noTemplate": true}]}`)
 	for feature, change := range map[string]func(p *schema.GenerateParams){
-		"contextOverflow": func(p *schema.GenerateParams) { p.ContextOverflow = schema.OverflowRollingWindow },
-		"messages":        func(p *schema.GenerateParams) { p.Model = "raw" },
+		"messages": func(p *schema.GenerateParams) { p.Model = "raw" },
 		"content part image": func(p *schema.GenerateParams) {
 			p.Messages[0].Content = append(p.Messages[0].Content, schema.Part{Type: schema.PartImage})
 		},

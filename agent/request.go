@@ -65,8 +65,8 @@ func checkSupported(p *schema.GenerateParams) error {
 		return schema.InvalidParam("/tools", "a prompt has no tools; give messages")
 	case p.Prompt != nil && mustCall(p):
 		return schema.InvalidParam("/toolChoice", "a prompt has no tools; give messages")
-	case p.ContextOverflow != "" && p.ContextOverflow != schema.OverflowError:
-		return schema.Unsupported("contextOverflow", "/contextOverflow: %q is not supported yet; error is", p.ContextOverflow)
+	case p.Prompt != nil && p.ContextOverflow != "" && p.ContextOverflow != schema.OverflowError:
+		return schema.InvalidParam("/contextOverflow", "%q is for messages, of which some may be left out; a prompt is one text", p.ContextOverflow)
 	}
 	return nil
 }

@@ -372,6 +372,9 @@ type Usage struct {
 	PromptTokens int `json:"promptTokens"`
 	// CachedTokens of that prompt needed no processing.
 	CachedTokens int `json:"cachedTokens"`
+	// OmittedMessages of the conversation were left out of that prompt, as
+	// contextOverflow allows.
+	OmittedMessages int `json:"omittedMessages,omitempty"`
 	// CompletionTokens is the number of generated tokens.
 	CompletionTokens int `json:"completionTokens"`
 	// Rounds is the number of answers of the model.

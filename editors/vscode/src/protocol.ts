@@ -1200,6 +1200,10 @@ export interface Usage {
   promptTokens: number;
   /** cachedTokens of that prompt needed no processing. */
   cachedTokens: number;
+  /**
+   * omittedMessages of the conversation were left out of that prompt, as contextOverflow allows.
+   */
+  omittedMessages?: number;
   /** completionTokens is the number of generated tokens. */
   completionTokens: number;
   /** rounds is the number of answers of the model. */

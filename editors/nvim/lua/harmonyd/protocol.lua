@@ -957,6 +957,8 @@ M.errors = {
 ---@field promptTokens integer
 --- cachedTokens of that prompt needed no processing.
 ---@field cachedTokens integer
+--- omittedMessages of the conversation were left out of that prompt, as contextOverflow allows.
+---@field omittedMessages? integer
 --- completionTokens is the number of generated tokens.
 ---@field completionTokens integer
 --- rounds is the number of answers of the model.

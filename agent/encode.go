@@ -1,0 +1,66 @@
+package agent
+
+import (
+	"errors"
+	"slices"
+
+	"harmonyd/agent/conversation"
+	"harmonyd/schema"
+)
+
+// roomShare is the part of a context that is kept free for an answer whose length
+// nobody bounds, where messages are left out for it.
+const roomShare = 8
+
+// encode returns the ids of the prompt.
+func (t *turn) encode(m *opened) ([]int32, error) {
+	if t.params.Messages == nil {
+		ids, err := m.Tokenizer.Encode(*t.params.Prompt, true)
+		if err == nil && len(ids) == 0 {
+			err = schema.InvalidParam("/prompt", "is empty")
+		}
+		return ids, err
+	}
+	specs := make([]schema.ToolSpec, len(t.tools))
+	for i := range t.tools {
+		specs[i] = t.tools[i].ToolSpec
+	}
+	all := slices.Concat(t.history, t.added)
+	if p := t.params.ContextOverflow; p == "" || p == schema.OverflowError {
+		return m.render(all, specs)
+	}
+	return t.fit(m, all, specs)
+}
+
+// fit leaves messages out until the rest and an answer have room in the context. A
+// turn's later answers may have to leave out more.
+func (t *turn) fit(m *opened, all []schema.Message, specs []schema.ToolSpec) ([]int32, error) {
+	n := m.Info.ContextLength
+	answer := t.params.MaxTokens - t.generated
+	if t.params.MaxTokens == 0 {
+		answer = n / roomShare
+	}
+	var ids []int32
+	fitting := -1 // messages of the prompt in ids
+	kept, err := conversation.Fit(all, t.params.ContextOverflow, n-max(answer, 1), func(some []schema.Message) (int, error) {
+		got, err := m.render(some, specs)
+		ids, fitting = got, len(some)
+		return len(got), err
+	})
+	var overflow *conversation.OverflowError
+	if errors.As(err, &overflow) {
+		return nil, schema.ContextOverflowed(overflow.Tokens, n)
+	}
+	if err != nil {
+		return nil, err
+	}
+	t.usage.OmittedMessages = len(all) - len(kept)
+	if fitting == len(kept) { // the prompt that was counted last
+		return ids, nil
+	}
+	some := make([]schema.Message, len(kept))
+	for i, at := range kept {
+		some[i] = all[at]
+	}
+	return m.render(some, specs)
+}
