@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"harmonyd/agent"
+	"harmonyd/agent/profile"
 	"harmonyd/editors/terminal"
 	"harmonyd/rpc"
 	"harmonyd/tools"
@@ -58,6 +59,11 @@ func commands(in, out *os.File) terminal.Commands {
 		Bench:  openBench,
 		Doctor: examine,
 		Schema: rpc.Publish,
+
+		Conversations: openConversations,
+		MigrateChat:   migrateChat,
+		Dialogue:      profile.ConvertDialogue,
+		ConfigSchema:  profile.JSONSchema,
 	}
 }
 

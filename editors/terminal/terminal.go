@@ -1,6 +1,7 @@
 // Package terminal holds the commands that a person types: generate, models,
-// import, pull, convert, remove, bench, doctor, schema and version. It builds the command tree and its
-// help, shows progress, and prints for people. It must never run a model itself or end the
+// import, pull, convert, remove, sessions, migrate-chat, convert-dialogue,
+// bench, doctor, schema and version. It builds the command tree and its help,
+// shows progress, and prints for people. It must never run a model itself or end the
 // process: what a command needs is handed in as Commands, and what went wrong
 // comes back as an error that carries its exit code.
 //
@@ -76,6 +77,15 @@ type Commands struct {
 	Models func(o Options) (Models, error)
 	// Bench opens the harness that measures the engine.
 	Bench func(o Options) (Bench, error)
+	// Conversations opens the folder of conversations.
+	Conversations func(o Options) (Conversations, error)
+	// MigrateChat puts an mlx-harmony chat log into that program's newest schema, and says
+	// what it put right.
+	MigrateChat func(log []byte) (migrated []byte, report []string, err error)
+	// Dialogue turns a written dialogue into JSON.
+	Dialogue func(text string, asExamples bool) ([]byte, error)
+	// ConfigSchema is the JSON Schema of one of ConfigFiles, with a line end.
+	ConfigSchema func(file string) ([]byte, error)
 	// Doctor examines the installation.
 	Doctor func(ctx context.Context, o Options) []Finding
 	// Schema is the protocol in a language, with a line end.
@@ -92,6 +102,8 @@ type Options struct {
 	// StateRoot is the folder of what the program remembers; empty means the
 	// platform's.
 	StateRoot string
+	// ConversationsRoot is the folder of the conversations; empty means the platform's.
+	ConversationsRoot string
 	// LogFile is where the server's log goes; empty means standard error.
 	LogFile string
 
@@ -190,6 +202,7 @@ Protocol or one message a line. The other commands are for a person.`,
 		PersistentPreRun: func(*cobra.Command, []string) {
 			o.Model = cmp.Or(o.Model, os.Getenv("HARMONYD_MODEL"))
 			o.StateRoot = cmp.Or(o.StateRoot, os.Getenv("HARMONYD_STATE"))
+			o.ConversationsRoot = cmp.Or(o.ConversationsRoot, os.Getenv("HARMONYD_CONVERSATIONS"))
 		},
 		SilenceErrors:              true,
 		SilenceUsage:               true,
@@ -218,6 +231,7 @@ Protocol or one message a line. The other commands are for a person.`,
 	o.format = "text"
 	all.Var(formatFlag{&o.format}, "log-format", "`form` of the log: text or json")
 	all.StringVar(&o.StateRoot, "state", "", "`folder` of what is remembered between runs (environment HARMONYD_STATE)")
+	all.StringVar(&o.ConversationsRoot, "conversations", "", "`folder` of the conversations (environment HARMONYD_CONVERSATIONS)")
 	all.StringVarP(&o.Model, "model", "m", "", "`id` of the model for requests that name none (environment HARMONYD_MODEL)")
 
 	own := root.Flags()
@@ -226,6 +240,7 @@ Protocol or one message a line. The other commands are for a person.`,
 	own.IntVar(&s.WriteStallSeconds, "write-stall", 0, "give up on a client that has not read for this many `seconds`; 0 never does")
 
 	root.AddCommand(generateCommand(c, &o), modelsCommand(c, &o), importCommand(c, &o), pullCommand(c, &o), convertCommand(c, &o), removeCommand(c, &o),
+		sessionsCommand(c, &o), migrateChatCommand(c, &o), convertDialogueCommand(c),
 		benchCommand(c, &o), doctorCommand(c, &o), schemaCommand(c), versionCommand(c))
 	return root
 }
@@ -251,16 +266,23 @@ func usage(err error) error { return &ExitError{Code: ExitUsage, Err: err} }
 func schemaCommand(c Commands) *cobra.Command {
 	format := schema.LanguageJSONSchema
 	cmd := &cobra.Command{
-		Use:   "schema",
-		Short: "Print the protocol as a JSON Schema, or as types of a language",
+		Use:   "schema [prompt-config|profiles]",
+		Short: "Print the protocol or a kind of file as a JSON Schema",
 		Long: `schema prints one JSON Schema document, draft 2020-12, with the types of every
 method, notification and error that this server speaks. With --format it prints
 them as a TypeScript module or as a Lua module with LuaCATS annotations instead.
-Types for other languages and validators can be made from the JSON Schema.`,
+Types for other languages and validators can be made from the JSON Schema.
+
+With the name of a kind of file it prints what editors check and complete such a
+file by; name its place in the file as "$schema".`,
 		Example: `  harmonyd schema > harmonyd.schema.json
-  harmonyd schema --format typescript > protocol.ts`,
-		Args: noArguments,
-		RunE: func(*cobra.Command, []string) error {
+  harmonyd schema --format typescript > protocol.ts
+  harmonyd schema prompt-config > prompt-config.schema.json`,
+		Args: arguments("kind of file", 0, 1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return configSchema(c, args[0], format)
+			}
 			if !slices.Contains(schema.Languages, format) {
 				return usage(fmt.Errorf("--format: got %q, want one of %q", format, schema.Languages))
 			}
@@ -274,6 +296,25 @@ Types for other languages and validators can be made from the JSON Schema.`,
 	}
 	cmd.Flags().StringVar((*string)(&format), "format", string(format), "json-schema, typescript or lua")
 	return cmd
+}
+
+// ConfigFiles are the kinds of file that schema describes.
+var ConfigFiles = []string{"prompt-config", "profiles"}
+
+// configSchema prints what a kind of file is.
+func configSchema(c Commands, file string, format schema.Language) error {
+	if !slices.Contains(ConfigFiles, file) {
+		return usage(fmt.Errorf("schema: got %q, want one of %q", file, ConfigFiles))
+	}
+	if format != schema.LanguageJSONSchema {
+		return usage(fmt.Errorf("--format: got %q, want %s for a file", format, schema.LanguageJSONSchema))
+	}
+	text, err := c.ConfigSchema(file)
+	if err != nil {
+		return err
+	}
+	_, err = c.Out.Write(text)
+	return err
 }
 
 func versionCommand(c Commands) *cobra.Command {

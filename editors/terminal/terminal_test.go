@@ -435,7 +435,7 @@ func TestGenerateChecksItsFlagsFirst(t *testing.T) {
 func TestWhatMakesNoSense(t *testing.T) {
 	for want, args := range map[string][]string{
 		`models: takes no arguments, got "x"`:                                           {"models", "x"},
-		`schema: takes no arguments, got "generate"`:                                    {"schema", "generate"},
+		`schema: got "generate", want one of ["prompt-config" "profiles"]`:              {"schema", "generate"},
 		`unknown command "modles"; did you mean "models"? (harmonyd --help lists them)`: {"modles"},
 		"--stdio=false: there is no other way to serve":                                 {"--stdio=false"},
 	} {
