@@ -44,9 +44,9 @@ func engineEnv(t *testing.T) []string {
 // cleanEngineEnv removes what engineEnv made.
 func cleanEngineEnv() { _ = os.RemoveAll(testModels.root) }
 
-// TestNothingButTheProtocolOnStdout runs a server among C code and Go code that
+// TestL8NothingButTheProtocolOnStdout runs a server among C code and Go code that
 // print, and reads every byte of its output as the protocol.
-func TestNothingButTheProtocolOnStdout(t *testing.T) {
+func TestL8NothingButTheProtocolOnStdout(t *testing.T) {
 	noise := filepath.Join(t.TempDir(), "noise")
 	out, err := exec.Command("go", "build", "-o", noise, "./rpc/testdata/noise").CombinedOutput()
 	require.NoError(t, err, "%s", out)

@@ -198,9 +198,9 @@ func TestSpawnedCancel(t *testing.T) {
 	})
 }
 
-// TestGenerateAndCancelInOneWrite is the race that a client's Escape key runs:
+// TestR8GenerateAndCancelInOneWrite is the race that a client's Escape key runs:
 // the cancel is read right behind its generate, and must find it.
-func TestGenerateAndCancelInOneWrite(t *testing.T) {
+func TestR8GenerateAndCancelInOneWrite(t *testing.T) {
 	s := spawn(t, true)
 	s.initialize(t)
 	const rounds = 1000

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -204,4 +205,89 @@ func TestSpawnedTools(t *testing.T) {
 		require.NoError(t, err)
 		require.Zero(t, code)
 	})
+}
+
+// TestS3UnreadPipe: eight generations are made and nobody reads a byte of them. The
+// engine makes all of their tokens all the same, memory does not grow with them, and
+// whoever reads again has lost nothing.
+func TestS3UnreadPipe(t *testing.T) {
+	const generations, tokens = 8, 40_000
+	life(t, func(t *testing.T, headers bool) {
+		script := filepath.Join(t.TempDir(), "script.json")
+		require.NoError(t, os.WriteFile(script, []byte(`{"models": [{"id": "m", "contextLength": 100000, "replies": [
+			{"contains": "for ever", "text": "and ever \u00e9\ud83d\ude00", "endless": true}]}]}`), 0o600))
+		cmd := program(t, "--log-level", "info")
+		cmd.Env = append(cmd.Env, scriptVariable+"="+script)
+		var stderr lockedBuffer
+		cmd.Stderr = &stderr
+		in, err := cmd.StdinPipe()
+		require.NoError(t, err)
+		out, childOut, err := os.Pipe()
+		require.NoError(t, err)
+		defer out.Close()
+		cmd.Stdout = childOut
+		require.NoError(t, cmd.Start())
+		require.NoError(t, childOut.Close())
+		c := &rpctest.Client{Headers: headers}
+		send := func(body string) {
+			_, err := io.WriteString(in, c.Frame(body))
+			require.NoError(t, err)
+		}
+		send(`{"jsonrpc":"2.0","id":"i","method":"initialize","params":{}}`)
+		send(`{"jsonrpc":"2.0","id":"l","method":"model/load","params":{}}`)
+		from := bufio.NewReader(out)
+		for range 2 {
+			_, err := rpctest.ReadMessage(from)
+			require.NoError(t, err)
+		}
+		before := resident(t, cmd.Process.Pid)
+		for i := range generations {
+			send(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"generate","params":{"generationId":"%d","prompt":"for ever","maxTokens":%d,"tools":[]}}`, i, i, tokens))
+		}
+		made := fmt.Sprintf("completionTokens=%d", tokens)
+		require.Eventually(t, func() bool { return strings.Count(stderr.String(), made) == generations }, hang, 10*time.Millisecond, "the engine waits for nobody")
+		grown := resident(t, cmd.Process.Pid) - before
+		require.Less(t, grown, 10<<20, "bytes")
+
+		send(`{"jsonrpc":"2.0","id":"s","method":"shutdown"}`)
+		send(`{"jsonrpc":"2.0","method":"exit"}`)
+		texts, results := map[string]string{}, map[string]string{}
+		seqs := map[string]int64{}
+		for err == nil {
+			var m rpctest.Message
+			if m, err = rpctest.ReadMessage(from); err != nil {
+				break
+			}
+			var p schema.GenerateDelta
+			var r schema.GenerateResult
+			switch {
+			case m.Method != "":
+				require.NoError(t, json.Unmarshal(m.Params, &p))
+				require.Equal(t, seqs[p.GenerationID], p.Seq)
+				seqs[p.GenerationID]++
+				for _, part := range p.Parts {
+					texts[p.GenerationID] += part.Text
+				}
+			case json.Unmarshal(m.Result, &r) == nil && r.GenerationID != "":
+				results[r.GenerationID] = r.Message.Content.Text()
+			}
+		}
+		require.ErrorIs(t, err, io.EOF)
+		require.NoError(t, cmd.Wait())
+		require.Len(t, results, generations)
+		require.Equal(t, results, texts, "nothing is lost and nothing comes twice")
+	})
+}
+
+// resident is the memory of a process, where the platform tells.
+func resident(t *testing.T, pid int) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		t.Skip("no /proc")
+	}
+	var size, pages int
+	_, err = fmt.Sscan(string(text), &size, &pages)
+	require.NoError(t, err)
+	return pages * os.Getpagesize()
 }

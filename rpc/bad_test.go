@@ -92,8 +92,8 @@ func requireAlive(t *testing.T, c *rpctest.Client) {
 	require.NotNil(t, tools.Tools)
 }
 
-// TestBadInputLarge is about messages whose size or depth is what is wrong.
-func TestBadInputLarge(t *testing.T) {
+// TestR6BadInputLarge is about messages whose size or depth is what is wrong.
+func TestR6BadInputLarge(t *testing.T) {
 	deep := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 	request := func(params string) string {
 		return `{"jsonrpc":"2.0","id":7,"method":"tokens/count","params":{"text":"a b","x":` + params + `}}`

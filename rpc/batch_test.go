@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -110,10 +112,10 @@ func tokens(all []said) (n int) {
 	return n
 }
 
-// TestBatchLeadingEdge counts notifications of generations of different
+// TestS2LeadingEdge counts notifications of generations of different
 // speeds: at up to 30 tokens a second each token goes out as it comes, above
 // that there are 30 notifications a second.
-func TestBatchLeadingEdge(t *testing.T) {
+func TestS2LeadingEdge(t *testing.T) {
 	for _, test := range []struct {
 		every time.Duration
 		want  int // deltas in three seconds
@@ -171,9 +173,9 @@ func TestBatchFirstTextWithAStatus(t *testing.T) {
 	})
 }
 
-// TestBatchLatency: no text waits longer than the interval, whatever the
+// TestS2Latency: no text waits longer than the interval, whatever the
 // rhythm, and the first does not wait at all.
-func TestBatchLatency(t *testing.T) {
+func TestS2Latency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newWire(t)
 		var mu sync.Mutex
@@ -205,16 +207,17 @@ func TestBatchLatency(t *testing.T) {
 	})
 }
 
-// TestBatchSlowClient runs eight generations for two minutes against a client
+// TestS3SlowClient runs eight generations for two minutes against a client
 // that does not read: they say as much as they would otherwise, what waits is
 // what was said, and the client that comes back has lost nothing.
-func TestBatchSlowClient(t *testing.T) {
+func TestS3SlowClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newWire(t)
 		var gs []*generation
 		for i := range 8 {
 			gs = append(gs, newGeneration(fmt.Sprint(i), p.w, schema.StreamPolicy{}))
 		}
+		before := heap()
 		n := 0
 		for start := time.Now(); time.Since(start) < 2*time.Minute; n++ {
 			for _, g := range gs {
@@ -225,6 +228,8 @@ func TestBatchSlowClient(t *testing.T) {
 		p.w.mu.Lock()
 		require.LessOrEqual(t, len(p.w.queue), len(gs), "a mark for each generation")
 		p.w.mu.Unlock()
+		require.Equal(t, 12_000, n, "nobody has waited")
+		require.Less(t, heap()-before, int64(10<<20))
 		for _, g := range gs {
 			g.finish()
 		}
@@ -250,6 +255,14 @@ func TestBatchSlowClient(t *testing.T) {
 			require.Less(t, len(got), 10, "what waited comes in few messages")
 		}
 	})
+}
+
+// heap is what is in use.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // TestBatchPause: a generation with 8 MiB that nobody reads waits; when they
@@ -309,11 +322,13 @@ func TestBatchPause(t *testing.T) {
 	}
 }
 
-// TestBatchAnySplit is a property: whatever is said, in whatever rhythm, to a
+var deltas = flag.Int("deltas", 0, "pieces of text that TestS4AnySplit says; 60,000 at least")
+
+// TestS4AnySplit is a property: whatever is said, in whatever rhythm, to a
 // client that reads in whatever rhythm, arrives whole, in order, by channel,
 // in UTF-8, with states where they were said.
-func TestBatchAnySplit(t *testing.T) {
-	for seed := range uint64(300) {
+func TestS4AnySplit(t *testing.T) {
+	for seed := range uint64(max(*deltas/200, 300)) {
 		synctest.Test(t, func(t *testing.T) {
 			random, source := rand.New(rand.NewPCG(seed, 1)), rand.New(rand.NewPCG(seed, 2))
 			p := newWire(t)

@@ -3,6 +3,7 @@ package rpc_test
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -33,12 +34,15 @@ func start(t *testing.T, agent rpc.Agent) *rpctest.Client {
 	return c
 }
 
-// TestGenerateAndCancelInOneWrite: the cancel always finds its generation, by
+// races is how many times the tests of races race: 10,000 and more is for make wire-long.
+var races = flag.Int("races", 1000, "races of generate and cancel (R8), and a tenth of those of cancel and finish (R9)")
+
+// TestR8GenerateAndCancelInOneWrite: the cancel always finds its generation, by
 // each of its ways.
-func TestGenerateAndCancelInOneWrite(t *testing.T) {
+func TestR8GenerateAndCancelInOneWrite(t *testing.T) {
 	agent := &rpctest.Agent{}
 	c := start(t, agent)
-	for i := range 1000 {
+	for i := range *races {
 		generate := fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"generate","params":{"generationId":"g%d","prompt":"block repeat:1000"}}`, i, i)
 		cancel := []string{
 			fmt.Sprintf(`{"jsonrpc":"2.0","method":"cancel","params":{"generationId":"g%d"}}`, i),
@@ -72,12 +76,12 @@ func TestGenerateAndCancelInOneWrite(t *testing.T) {
 	require.Zero(t, agent.Running())
 }
 
-// TestOneReplyPerID runs requests of all sorts, cancelled by all ways at all
+// TestR9OneReplyPerID runs requests of all sorts, cancelled by all ways at all
 // times, also twice and too late: each has one answer, and its last
 // notification comes before it.
-func TestOneReplyPerID(t *testing.T) {
+func TestR9OneReplyPerID(t *testing.T) {
 	const requests = 200
-	for seed := range uint64(30) {
+	for seed := range uint64(max(*races*10/requests, 30)) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			c := start(t, &rpctest.Agent{Pace: time.Microsecond})
@@ -124,9 +128,9 @@ func TestOneReplyPerID(t *testing.T) {
 	}
 }
 
-// TestInFlightLimit: 512 requests at a limit of 256. Half are refused at once;
+// TestR12InFlightLimit: 512 requests at a limit of 256. Half are refused at once;
 // a request costs two goroutines at most; nothing is left afterwards.
-func TestInFlightLimit(t *testing.T) {
+func TestR12InFlightLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := start(t, &rpctest.Agent{})
 		synctest.Wait()
@@ -158,8 +162,8 @@ func TestInFlightLimit(t *testing.T) {
 	})
 }
 
-// TestGenerationQueueLimit: 64 generations at a queue of 32.
-func TestGenerationQueueLimit(t *testing.T) {
+// TestR12GenerationQueueLimit: 64 generations at a queue of 32.
+func TestR12GenerationQueueLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		agent := &rpctest.Agent{Gate: make(chan struct{})}
 		c := start(t, agent)
@@ -200,8 +204,8 @@ func TestQueueLimitWhileLoading(t *testing.T) {
 	})
 }
 
-// TestPanics: a thousand panics, a thousand answers, and the server serves on.
-func TestPanics(t *testing.T) {
+// TestL9Panics: a thousand panics, a thousand answers, and the server serves on.
+func TestL9Panics(t *testing.T) {
 	c := start(t, &rpctest.Agent{})
 	ids := map[string]bool{}
 	for range 1000 {
@@ -230,4 +234,32 @@ func TestPanicInLine(t *testing.T) {
 	require.Equal(t, schema.KindInternal, e.Data.Kind)
 	require.NoError(t, c.Call("tools/list", nil, nil, nil))
 	require.NoError(t, c.Call("generate", map[string]any{"prompt": "say:a"}, nil, nil))
+}
+
+// TestR7IDs: an id comes back byte for byte, or the request is refused with id null.
+// None is answered as another.
+func TestR7IDs(t *testing.T) {
+	c := start(t, &rpctest.Agent{})
+	for _, test := range []struct {
+		id      string
+		refused bool
+	}{
+		{"9007199254740991", false}, {"9007199254740992", false}, {"9007199254740993", false}, {"9223372036854775807", false},
+		{"18446744073709551615", false}, {"18446744073709551616", false}, {strings.Repeat("9", 130), false},
+		{"-1", false}, {"-9007199254740993", false}, {"0", false}, {"-0", false},
+		{`""`, false}, {`"ü漢😀"`, false}, {`"\u0041\ud83d\ude00"`, false}, {`"\ud800"`, false}, {`"<&>"`, false}, {`"1"`, false},
+		{"null", true}, {"1.0", true}, {"1e3", true}, {"1.5", true}, {"-", true}, {"true", true}, {"[1]", true}, {"{}", true},
+		{strings.Repeat("9", 131), true}, {`"` + strings.Repeat("x", 129) + `"`, true},
+	} {
+		require.NoError(t, c.Send(`{"jsonrpc":"2.0","id":`+test.id+`,"method":"tools/list"}`))
+		m, err := c.Receive()
+		require.NoError(t, err)
+		if test.refused {
+			require.Equal(t, "null", string(m.ID), test.id)
+			require.Less(t, m.Error.Code, int64(-32000))
+			continue
+		}
+		require.Nil(t, m.Error, test.id)
+		require.Contains(t, m.Raw, `"id":`+test.id+`,`)
+	}
 }

@@ -54,9 +54,9 @@ func readAll(t testing.TB, r io.Reader, limits schema.Limits) string {
 	}
 }
 
-// TestFramesInAnyPieces reads conversations of 40 messages, good and bad, cut
+// TestR5FramesInAnyPieces reads conversations of 40 messages, good and bad, cut
 // at random: what is read does not depend on the cuts.
-func TestFramesInAnyPieces(t *testing.T) {
+func TestR5FramesInAnyPieces(t *testing.T) {
 	limits := schema.Limits{MaxMessageBytes: 150, MaxHeaderLineBytes: 100, MaxHeaderBytes: 300, MaxDepth: 10, MaxIDBytes: 20}
 	var headers, lines strings.Builder
 	for i := range 40 {
@@ -90,9 +90,9 @@ func TestFramesInAnyPieces(t *testing.T) {
 	}
 }
 
-// TestFrameClaimsMemory sends headers that announce much and little of it: the
+// TestR4FrameClaimsMemory sends headers that announce much and little of it: the
 // memory follows what has come.
-func TestFrameClaimsMemory(t *testing.T) {
+func TestR4FrameClaimsMemory(t *testing.T) {
 	for _, input := range []string{
 		"Content-Length: 33554432\r\n\r\n{\"jsonrpc\"",
 		"Content-Length: 2147483647\r\n\r\n{\"jsonrpc\"",
@@ -103,8 +103,8 @@ func TestFrameClaimsMemory(t *testing.T) {
 	}
 }
 
-// TestFrameEndlessHeader streams a header line of 4 GiB.
-func TestFrameEndlessHeader(t *testing.T) {
+// TestR6FrameEndlessHeader streams a header line of 4 GiB.
+func TestR6FrameEndlessHeader(t *testing.T) {
 	size := int64(4 << 30)
 	if testing.Short() || raceEnabled {
 		size = 64 << 20
@@ -115,6 +115,22 @@ func TestFrameEndlessHeader(t *testing.T) {
 	got := allocated(func() { out = readAll(t, input, schema.DefaultLimits()) })
 	require.Equal(t, "problem message header: a line is longer than 8192 bytes\nbody 2 \"{}\"\n", out)
 	require.Less(t, got, uint64(2<<20))
+}
+
+// TestR6Nesting: what a message nests costs no memory, however deep it is.
+func TestR6Nesting(t *testing.T) {
+	for _, body := range []string{
+		strings.Repeat("[", 1_000_000),
+		strings.Repeat(`{"a":`, 10_001) + "1" + strings.Repeat("}", 10_001),
+		"[" + strings.Repeat("{},", 99_999) + "{}]",
+	} {
+		raw := []byte(body)
+		got := allocated(func() {
+			_, problem := parse(raw, schema.DefaultLimits())
+			require.NotNil(t, problem)
+		})
+		require.Less(t, got, uint64(1<<20))
+	}
 }
 
 // TestFrameEndlessLine streams a line of 64 MiB, of text and of what could be
@@ -228,7 +244,7 @@ func TestEveryStatementOfFramingIsCovered(t *testing.T) {
 		t.Skip("the run without the race detector says the same")
 	}
 	profile := filepath.Join(t.TempDir(), "cover")
-	child := exec.Command("go", "test", "-short", "-count=1", "-coverprofile="+profile, "-run=^Test(Frame|BadInput|LongHeader)", ".")
+	child := exec.Command("go", "test", "-short", "-count=1", "-coverprofile="+profile, "-run=^Test(R[4-6])?(Frame|BadInput|LongHeader)", ".")
 	out, err := child.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	text, err := os.ReadFile(profile)

@@ -12,9 +12,9 @@ import (
 	"harmonyd/schema"
 )
 
-// TestTranscriptsShowEverything: no method, notification or error is served
+// TestR13TranscriptsShowEverything: no method, notification or error is served
 // that no transcript shows.
-func TestTranscriptsShowEverything(t *testing.T) {
+func TestR13TranscriptsShowEverything(t *testing.T) {
 	var all strings.Builder
 	for _, pattern := range []string{"testdata/*.txtar", "testdata/bad/*.txtar"} {
 		files, err := filepath.Glob(pattern)

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -282,17 +283,17 @@ func (blocked) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// stdioVariable makes TestClaimStdio the child that it spawns.
+// stdioVariable makes TestL8ClaimStdio the child that it spawns.
 const stdioVariable = "HARMONYD_TEST_CLAIM_STDIO"
 
-// TestClaimStdio prints from Go and from a child process with a protocol in
+// TestL8ClaimStdio prints from Go and from a child process with a protocol in
 // between: none of it is in the protocol, and the input is nobody else's.
-func TestClaimStdio(t *testing.T) {
+func TestL8ClaimStdio(t *testing.T) {
 	if os.Getenv(stdioVariable) != "" {
 		claimStdio(t)
 		return
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestClaimStdio$")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestL8ClaimStdio$")
 	cmd.Env = append(os.Environ(), stdioVariable+"=1")
 	cmd.Stdin = strings.NewReader("input")
 	var stdout, stderr bytes.Buffer
@@ -301,6 +302,7 @@ func TestClaimStdio(t *testing.T) {
 	require.Equal(t, "before|input|after", stdout.String())
 	require.Contains(t, stderr.String(), "from go")
 	require.Contains(t, stderr.String(), "from a child")
+	require.Contains(t, stderr.String(), "from what knows the descriptor only")
 }
 
 func claimStdio(t *testing.T) {
@@ -309,6 +311,8 @@ func claimStdio(t *testing.T) {
 	_, err = out.WriteString("before|")
 	require.NoError(t, err)
 	fmt.Println("from go")
+	_, err = syscall.Write(1, []byte("from what knows the descriptor only\n")) // as puts does
+	require.NoError(t, err)
 	child := exec.Command("sh", "-c", "echo from a child; cat")
 	child.Stdin, child.Stdout = os.Stdin, os.Stdout
 	require.NoError(t, child.Run())

@@ -233,7 +233,7 @@ func (c *Client) Shutdown() (int, error) {
 
 func (c *Client) read(r *bufio.Reader) {
 	for {
-		m, err := readMessage(r)
+		m, err := ReadMessage(r)
 		c.mu.Lock()
 		if err != nil {
 			c.err = err
@@ -248,8 +248,9 @@ func (c *Client) read(r *bufio.Reader) {
 	}
 }
 
-// readMessage takes either framing, with a parser that is not the server's.
-func readMessage(r *bufio.Reader) (Message, error) {
+// ReadMessage reads one message in either framing, with a parser that is not the
+// server's. The error is io.EOF at the end.
+func ReadMessage(r *bufio.Reader) (Message, error) {
 	first, err := r.Peek(1)
 	if err != nil {
 		return Message{}, io.EOF

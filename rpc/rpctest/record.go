@@ -62,7 +62,7 @@ type recorder struct {
 func (r *recorder) pass(from string, in io.Reader, out io.Writer) {
 	passed := bufio.NewReader(io.TeeReader(in, out))
 	for {
-		m, err := readMessage(passed)
+		m, err := ReadMessage(passed)
 		if errors.Is(err, io.EOF) {
 			return
 		}
