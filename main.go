@@ -73,7 +73,12 @@ func openAgent(o terminal.Options, log *slog.Logger) (*agent.Agent, func(), erro
 	if err != nil {
 		return nil, nil, err
 	}
-	a := agent.New(eng, tools.NewRegistry(), agent.Options{Log: log, State: stateRoot(o)})
+	// A server whose disk refuses the folder works, and keeps nothing.
+	store, err := openStore(o)
+	if err != nil {
+		log.Warn("conversations are not kept", "err", err)
+	}
+	a := agent.New(eng, tools.NewRegistry(), agent.Options{Log: log, State: stateRoot(o), Conversations: store})
 	return a, func() { a.Close(); closeEngine() }, nil
 }
 

@@ -15,8 +15,13 @@ import (
 // conversations gives the folder of conversations the types that the terminal declares.
 type conversations struct{ *conversation.Store }
 
+// openStore opens the folder of conversations.
+func openStore(o terminal.Options) (*conversation.Store, error) {
+	return conversation.OpenStore(cmp.Or(o.ConversationsRoot, filepath.Join(xdg.DataHome, "harmonyd", "conversations")))
+}
+
 func openConversations(o terminal.Options) (terminal.Conversations, error) {
-	s, err := conversation.OpenStore(cmp.Or(o.ConversationsRoot, filepath.Join(xdg.DataHome, "harmonyd", "conversations")))
+	s, err := openStore(o)
 	if err != nil {
 		return nil, err
 	}

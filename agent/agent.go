@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"harmonyd/agent/conversation"
 	"harmonyd/agent/prompt"
 	"harmonyd/engine/job"
 	"harmonyd/schema"
@@ -63,6 +64,9 @@ type Options struct {
 	// State is the folder of what outlives the process: which models are being
 	// loaded. Empty keeps nothing.
 	State string
+	// Conversations is where sessions are written down that are to be kept. Nil keeps
+	// none.
+	Conversations *conversation.Store
 }
 
 // Agent answers requests with the help of an engine. All methods may be called
@@ -73,6 +77,8 @@ type Agent struct {
 	tools  Toolbox
 	log    *slog.Logger
 	marks  *marks // nil where nothing is kept
+
+	conversations *conversation.Store // nil where there are none
 
 	mu sync.Mutex
 	// opened holds what was opened, by the names that were asked for and the
@@ -93,7 +99,7 @@ type opened struct {
 // caller's to close. The Agent is closed before the engine.
 func New(engine Engine, tools Toolbox, o Options) *Agent {
 	a := &Agent{
-		engine: engine, tools: tools, log: o.Log,
+		engine: engine, tools: tools, log: o.Log, conversations: o.Conversations,
 		opened: make(map[string]*opened), sessions: make(map[string]*session), allowed: make(map[allowance]bool),
 	}
 	if a.log == nil {
@@ -105,10 +111,16 @@ func New(engine Engine, tools Toolbox, o Options) *Agent {
 	return a
 }
 
-// Close says that the process ends in good order: what still loads is no crash.
+// Close says that the process ends in good order: what still loads is no crash, and
+// what is written down is complete.
 func (a *Agent) Close() {
 	if a.marks != nil {
 		a.marks.close()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range a.sessions {
+		s.close()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"harmonyd/agent/conversation"
 	"harmonyd/schema"
 )
 
@@ -17,7 +18,9 @@ type session struct {
 	turn  chan struct{} // holds a value while a turn runs
 
 	mu       sync.Mutex
-	messages []schema.Message // never changed in place
+	log      *conversation.Log // nil where nothing is written down
+	messages []schema.Message  // never changed in place
+	closed   bool
 }
 
 // NewSession opens a session.
@@ -25,6 +28,11 @@ func (a *Agent) NewSession(_ context.Context, p schema.SessionNewParams) (schema
 	s := &session{model: p.Model, tools: p.Tools, turn: make(chan struct{}, 1)}
 	if p.System != "" {
 		s.messages = []schema.Message{{Role: schema.RoleSystem, Content: schema.TextContent(p.System)}}
+	}
+	if p.Keep {
+		if err := a.writeDown(s); err != nil {
+			return schema.SessionResult{}, err
+		}
 	}
 	return a.keep(s)
 }
@@ -34,10 +42,16 @@ func (a *Agent) keep(s *session) (schema.SessionResult, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if most := schema.DefaultLimits().MaxSessions; len(a.sessions) >= most {
+		s.close()
 		return schema.SessionResult{}, schema.Overloaded(0, "%d sessions are open; close one", most)
 	}
-	a.named++
-	id := fmt.Sprintf("s%d", a.named)
+	var id string
+	if s.log != nil {
+		id = s.log.Header().ID
+	} else {
+		a.named++
+		id = fmt.Sprintf("s%d", a.named)
+	}
 	a.sessions[id] = s
 	return schema.SessionResult{SessionID: id}, nil
 }
@@ -45,7 +59,8 @@ func (a *Agent) keep(s *session) (schema.SessionResult, error) {
 // CloseSession forgets a session, its tools and what was allowed in it. A turn that
 // runs goes on; nobody will read what it adds.
 func (a *Agent) CloseSession(_ context.Context, p schema.SessionParams) (schema.Empty, error) {
-	if _, err := a.session(p.SessionID); err != nil {
+	s, err := a.session(p.SessionID)
+	if err != nil {
 		return schema.Empty{}, err
 	}
 	a.mu.Lock()
@@ -57,6 +72,7 @@ func (a *Agent) CloseSession(_ context.Context, p schema.SessionParams) (schema.
 	}
 	a.mu.Unlock()
 	a.tools.Forget(p.SessionID)
+	s.close()
 	return schema.Empty{}, nil
 }
 
@@ -67,7 +83,13 @@ func (a *Agent) ForkSession(_ context.Context, p schema.SessionParams) (schema.S
 	if err != nil {
 		return schema.SessionResult{}, err
 	}
-	r, err := a.keep(&session{model: s.model, tools: s.tools, turn: make(chan struct{}, 1), messages: s.conversation(nil)})
+	fork := &session{model: s.model, tools: s.tools, turn: make(chan struct{}, 1), messages: s.conversation(nil)}
+	if s.log != nil {
+		if fork.log, err = a.conversations.Fork(p.SessionID, ""); err != nil {
+			return schema.SessionResult{}, keptError(p.SessionID, err)
+		}
+	}
+	r, err := a.keep(fork)
 	if err != nil {
 		return r, err
 	}
@@ -108,7 +130,14 @@ func (s *session) enter(ctx context.Context) error {
 	}
 }
 
-func (s *session) leave() { <-s.turn }
+func (s *session) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		s.shut()
+	}
+	<-s.turn
+}
 
 // conversation is what was said so far, and then what is said now. A nil session is
 // a conversation that begins now.
@@ -121,11 +150,18 @@ func (s *session) conversation(now []schema.Message) []schema.Message {
 	return slices.Concat(s.messages, now)
 }
 
-// add adds what a turn was asked and what it answered.
-func (s *session) add(asked, answered []schema.Message) {
+// add adds what a turn was asked and what it answered, to the disk first where the
+// session is kept.
+func (s *session) add(asked, answered []schema.Message, turn conversation.Turn) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.log != nil {
+		if err := s.write(asked, answered, turn); err != nil {
+			return err
+		}
+	}
 	s.messages = slices.Concat(s.messages, asked, answered)
+	return nil
 }
 
 // allowance is a tool, as it is defined, that a person has allowed for good.

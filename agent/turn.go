@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"harmonyd/agent/conversation"
 	"harmonyd/engine/job"
 	"harmonyd/schema"
 )
@@ -82,9 +83,24 @@ func (a *Agent) Generate(ctx context.Context, p schema.GenerateParams, s Sink, h
 		return schema.GenerateResult{}, partial(wireError(ctx, err), t.generated, t.message(), t.usage)
 	}
 	if t.session != nil {
-		t.session.add(p.Messages, t.added)
+		if err := t.session.add(p.Messages, t.added, t.written(reason)); err != nil {
+			return schema.GenerateResult{}, partial(err, t.generated, t.message(), t.usage)
+		}
 	}
 	return t.result(reason), nil
+}
+
+// written is what is written down of the turn.
+func (t *turn) written(reason schema.StopReason) conversation.Turn {
+	w := conversation.Turn{Model: t.modelID(), StopReason: reason, Usage: &t.usage}
+	if reason == schema.StopStopSequence {
+		w.StopSequence = t.params.Stop[t.stopped]
+	}
+	// Sampling came over the wire, so that it can go back there.
+	if settings, err := schema.Encode(t.params.Sampling); err == nil && string(settings) != "{}" {
+		w.Hyperparameters = settings
+	}
+	return w
 }
 
 // prepare takes what the turn needs of its session and the toolbox.

@@ -13,6 +13,14 @@ func (c *conn) sessionNew(ctx context.Context, p schema.SessionNewParams) (schem
 	return c.agent.NewSession(ctx, p)
 }
 
+func (c *conn) sessionLoad(ctx context.Context, p schema.SessionLoadParams) (schema.SessionLoadResult, error) {
+	return c.agent.LoadSession(ctx, p)
+}
+
+func (c *conn) sessionList(ctx context.Context, p schema.SessionListParams) (schema.SessionListResult, error) {
+	return c.agent.ListSessions(ctx, p)
+}
+
 func (c *conn) sessionFork(ctx context.Context, p schema.SessionParams) (schema.SessionResult, error) {
 	return c.agent.ForkSession(ctx, p)
 }

@@ -61,6 +61,8 @@ var methods = []method{
 	row("tokens/count", "Counts the tokens of a text or a conversation.", call, (*conn).tokensCount).asking(),
 	row("session/new", "Opens a conversation that the server keeps.", call, (*conn).sessionNew).now(),
 	begin("session/close", "Ends what a session generates, and forgets it.", call, (*conn).sessionClose).now(),
+	row("session/load", "Opens a session over a conversation that was kept.", call, (*conn).sessionLoad),
+	row("session/list", "Lists the conversations that were kept.", call, (*conn).sessionList).asking(),
 	row("session/fork", "Copies a session as it is after its finished turns.", call, (*conn).sessionFork).now(),
 	begin("generate", "Generates, and streams while it does.", call, (*conn).generate),
 	begin("cancel", "Ends generations early.", either, (*conn).cancel).now(),

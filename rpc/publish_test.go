@@ -151,6 +151,8 @@ var bases = map[string][]string{
 	"Sampling":              {`{}`},
 	"SessionNewParams":      {`{}`},
 	"SessionParams":         {`{"sessionId":"a"}`},
+	"SessionLoadParams":     {`{"sessionId":"a"}`},
+	"SessionListParams":     {`{}`},
 	"SetTraceParams":        {`{"value":"off"}`},
 	"StreamPolicy":          {`{}`},
 	"TokensCountParams":     {`{"text":"a"}`, `{"messages":[{"role":"user"}]}`, `{}`},

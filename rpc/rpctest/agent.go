@@ -5,6 +5,7 @@
 package rpctest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -169,6 +170,33 @@ func (a *Agent) CloseSession(_ context.Context, p schema.SessionParams) (schema.
 	}
 	a.sessions = slices.Delete(a.sessions, i, i+1)
 	return schema.Empty{}, nil
+}
+
+// keptSession is the one conversation that an Agent has kept from another life.
+const keptSession = "kept"
+
+// ListSessions lists the one that was kept.
+func (a *Agent) ListSessions(context.Context, schema.SessionListParams) (schema.SessionListResult, error) {
+	day := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	return schema.SessionListResult{Sessions: []schema.SessionInfo{
+		{SessionID: keptSession, Title: "What is Go?", Created: day, Updated: day.Add(time.Hour), Messages: 2},
+	}}, nil
+}
+
+// LoadSession opens that one.
+func (a *Agent) LoadSession(_ context.Context, p schema.SessionLoadParams) (schema.SessionLoadResult, error) {
+	if p.SessionID != keptSession {
+		return schema.SessionLoadResult{}, schema.Errorf(schema.KindSessionNotFound, "no conversation %q was kept", p.SessionID)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !slices.Contains(a.sessions, keptSession) {
+		a.sessions = append(a.sessions, keptSession)
+	}
+	return schema.SessionLoadResult{SessionID: keptSession, Model: cmp.Or(p.Model, "scripted"), Messages: []schema.Message{
+		{Role: schema.RoleUser, Content: schema.TextContent("What is Go?")},
+		{Role: schema.RoleAssistant, Content: schema.TextContent("A language.")},
+	}}, nil
 }
 
 // ForkSession opens another.

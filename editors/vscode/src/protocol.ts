@@ -68,6 +68,10 @@ export interface ClientRequests {
   "session/new": { params: SessionNewParams; result: SessionResult };
   /** Ends what a session generates, and forgets it. */
   "session/close": { params: SessionParams; result: Empty };
+  /** Opens a session over a conversation that was kept. */
+  "session/load": { params: SessionLoadParams; result: SessionLoadResult };
+  /** Lists the conversations that were kept. */
+  "session/list": { params: SessionListParams; result: SessionListResult };
   /** Copies a session as it is after its finished turns. */
   "session/fork": { params: SessionParams; result: SessionResult };
   /** Generates, and streams while it does. */
@@ -846,6 +850,63 @@ export interface ServerHarmonyd {
   stream: StreamPolicy;
 }
 
+/** SessionInfo is a conversation that was kept. */
+export interface SessionInfo {
+  /** sessionId names the conversation. */
+  sessionId: string;
+  /** title is its name, or the beginning of its first question. */
+  title?: string;
+  /** created is when it began. */
+  created: string;
+  /** updated is when it changed last. */
+  updated: string;
+  /** messages counts what was said. */
+  messages: number;
+  /** forkedFrom is the conversation that it began as a copy of. */
+  forkedFrom?: string;
+  /** problem says why it cannot be read, or how far. */
+  problem?: string;
+}
+
+/** SessionListParams asks for the conversations that were kept. */
+export interface SessionListParams {
+  /** limit is how many to list, those that changed last first. Absent means all. */
+  limit?: number;
+}
+
+/** SessionListResult answers session/list. */
+export interface SessionListResult {
+  /** sessions are the conversations, those that changed last first. */
+  sessions: SessionInfo[];
+}
+
+/** SessionLoadParams opens a session over a conversation that was kept. */
+export interface SessionLoadParams {
+  /** sessionId names the conversation, as session/list does. */
+  sessionId: string;
+  /**
+   * model is the model of the session's generations that name none; absent means the one that wrote
+   * its last answer.
+   */
+  model?: string;
+  /**
+   * tools are those of the session's generations that name none. Absent means all registered tools.
+   */
+  tools?: ToolRef[];
+}
+
+/** SessionLoadResult answers session/load. */
+export interface SessionLoadResult {
+  /** sessionId names the session, which is open now. */
+  sessionId: string;
+  /** model is the model of its generations that name none. */
+  model?: string;
+  /** messages are what was said so far. */
+  messages: Message[];
+  /** problem says what of the conversation could not be read, where there is something. */
+  problem?: string;
+}
+
 /**
  * SessionNewParams opens a session: a conversation that the server keeps, so that a client sends
  * each message once.
@@ -859,6 +920,11 @@ export interface SessionNewParams {
    * tools are those of the session's generations that name none. Absent means all registered tools.
    */
   tools?: ToolRef[];
+  /**
+   * keep writes the conversation to the disk, each turn before it is answered, so that session/load
+   * finds it when this server is gone.
+   */
+  keep?: boolean;
 }
 
 /** SessionParams names a session. */

@@ -71,6 +71,10 @@ M.errors = {
 ---@field ["session/new"] { params: harmonyd.SessionNewParams, result: harmonyd.SessionResult }
 --- Ends what a session generates, and forgets it.
 ---@field ["session/close"] { params: harmonyd.SessionParams, result: harmonyd.Empty }
+--- Opens a session over a conversation that was kept.
+---@field ["session/load"] { params: harmonyd.SessionLoadParams, result: harmonyd.SessionLoadResult }
+--- Lists the conversations that were kept.
+---@field ["session/list"] { params: harmonyd.SessionListParams, result: harmonyd.SessionListResult }
 --- Copies a session as it is after its finished turns.
 ---@field ["session/fork"] { params: harmonyd.SessionParams, result: harmonyd.SessionResult }
 --- Generates, and streams while it does.
@@ -685,6 +689,54 @@ M.errors = {
 --- stream is the batching policy of a request that names none.
 ---@field stream harmonyd.StreamPolicy
 
+--- SessionInfo is a conversation that was kept.
+---@class harmonyd.SessionInfo
+--- sessionId names the conversation.
+---@field sessionId string
+--- title is its name, or the beginning of its first question.
+---@field title? string
+--- created is when it began.
+---@field created string
+--- updated is when it changed last.
+---@field updated string
+--- messages counts what was said.
+---@field messages integer
+--- forkedFrom is the conversation that it began as a copy of.
+---@field forkedFrom? string
+--- problem says why it cannot be read, or how far.
+---@field problem? string
+
+--- SessionListParams asks for the conversations that were kept.
+---@class harmonyd.SessionListParams
+--- limit is how many to list, those that changed last first. Absent means all.
+---@field limit? integer
+
+--- SessionListResult answers session/list.
+---@class harmonyd.SessionListResult
+--- sessions are the conversations, those that changed last first.
+---@field sessions harmonyd.SessionInfo[]
+
+--- SessionLoadParams opens a session over a conversation that was kept.
+---@class harmonyd.SessionLoadParams
+--- sessionId names the conversation, as session/list does.
+---@field sessionId string
+--- model is the model of the session's generations that name none; absent means the one that wrote
+--- its last answer.
+---@field model? string
+--- tools are those of the session's generations that name none. Absent means all registered tools.
+---@field tools? harmonyd.ToolRef[]
+
+--- SessionLoadResult answers session/load.
+---@class harmonyd.SessionLoadResult
+--- sessionId names the session, which is open now.
+---@field sessionId string
+--- model is the model of its generations that name none.
+---@field model? string
+--- messages are what was said so far.
+---@field messages harmonyd.Message[]
+--- problem says what of the conversation could not be read, where there is something.
+---@field problem? string
+
 --- SessionNewParams opens a session: a conversation that the server keeps, so that a client sends
 --- each message once.
 ---@class harmonyd.SessionNewParams
@@ -694,6 +746,9 @@ M.errors = {
 ---@field system? string
 --- tools are those of the session's generations that name none. Absent means all registered tools.
 ---@field tools? harmonyd.ToolRef[]
+--- keep writes the conversation to the disk, each turn before it is answered, so that session/load
+--- finds it when this server is gone.
+---@field keep? boolean
 
 --- SessionParams names a session.
 ---@class harmonyd.SessionParams
