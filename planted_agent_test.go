@@ -8,5 +8,10 @@ func init() {
 		{"P6, tokens are no text", "agent/parse/format.go", "\t\tt.id = ids[0]\n", "", "./agent/parse", "TestP6", nil},
 		{"P6, bad calls", "agent/parse/jsoncall.go", "\tif err != nil {\n\t\tc.Problem = err.Message\n", "\tif err != nil && raw == nil {\n\t\tc.Problem = err.Message\n", "./agent/parse", "TestP6", nil},
 		{"P6, bounds", "agent/parse/jsoncall.go", "o.pos < min(len(in.buf), maxCall)", "o.pos < len(in.buf)", "./agent/parse", "TestEndlessCalls", nil},
+		{"Harmony, ids", "agent/prompt/harmony.go", "\t\tw.text(\" \")\n", "", "./agent/prompt", "TestHarmonyIsExact", nil},
+		{"Harmony, tools", "agent/prompt/typescript.go", "\t\t\tif k == \"integer\" {\n", "\t\t\tif k == \"\" {\n", "./agent/prompt", "TestHarmonyIsExact", nil},
+		{"Harmony, reasoning", "agent/prompt/harmony.go", "reasoning != \"\" && reasons", "reasoning != \"\"", "./agent/prompt", "TestHarmonyIsExact", nil},
+		{"Harmony, answers", "agent/parse/harmony.go", "\t\t\tcase i == 0 && part == h.tags.channel:\n", "\t\t\tcase i == 1 && part == h.tags.channel:\n", "./agent/parse", "TestHarmonyParsesAsOpenAI", nil},
+		{"P5, Harmony", "agent/prompt/harmony.go", "w.h.tokenizer.Encode(s, false)", "w.h.tokenizer.Encode(s, true)", "./agent/prompt", "TestP5Harmony", nil},
 	}...)
 }

@@ -265,6 +265,7 @@ var harmonyExamples = []example{
 	{"harmony", "<|channel|>commentary to=functions.f<|message|>{\"s\": \"⟦<|end|>⟧\"}<|call|>", `M[<|channel|>commentary to=functions.f<|message|>] C[f {"s": "<|end|>"}] M[<|call|>]`, gptOSS, begins},
 	{"harmony", "<|channel|>commentary to=functions.f<|message|>f(1)<|call|>", `M[<|channel|>commentary to=functions.f<|message|>] X[it is no JSON object: f(1)] M[<|call|>]`, gptOSS, begins},
 	{"harmony", "<|channel|>commentary not_to=functions.f<|message|>hi", `M[<|channel|>commentary not_to=functions.f<|message|>] T[hi]`, gptOSS, begins},
+	{"harmony", "<|channel|>commentary functions.f json<|message|>{}", `M[<|channel|>commentary functions.f json<|message|>] C[f {}]`, gptOSS, begins},
 	{"harmony", "<|channel|>commentary to= functions.f<|message|>{}", `M[<|channel|>commentary to= functions.f<|message|>] C[f {}]`, gptOSS, begins},
 	{"harmony", "{\"n\": 1}<|call|>", `C[f {"n": 1}] M[<|call|>]`, gptOSS, begins + " to=functions.f<|channel|>commentary<|constrain|>json<|message|>"},
 	{"harmony", "<|message|>{}<|call|>", `M[<|message|>] C[f {}] M[<|call|>]`, gptOSS, begins + " to=functions.f<|channel|>commentary"},

@@ -317,6 +317,8 @@ func (h *harmony) readHeader(in *input, end int, opened bool) header {
 				r.recipient = words[i+1]
 			case ok:
 				r.recipient = recipient
+			case strings.HasPrefix(word, "functions.") && i > 0:
+				r.recipient = word
 			case i == 0 && part == nil && opened:
 				r.role = word
 			case i == 0 && part == h.tags.channel:
