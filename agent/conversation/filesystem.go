@@ -67,14 +67,18 @@ func (e *InUseError) Error() string {
 // osFiles is the real file system. What it makes only its owner can read.
 type osFiles struct{}
 
-func (osFiles) mkdir(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func (f osFiles) mkdir(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err == nil {
+		return f.syncDir(filepath.Dir(dir))
+	} else if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
+		if err := f.mkdir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		return f.mkdir(dir)
+	} else if st, _ := os.Stat(dir); st == nil || !st.IsDir() {
 		return err
 	}
-	return osFiles{}.syncDir(filepath.Dir(dir))
+	return nil
 }
 
 func (osFiles) list(dir string) ([]string, error) {

@@ -119,8 +119,11 @@ func TestFitRefusesWithNumbers(t *testing.T) {
 // TestFitKeepsItsPromises goes through 20,000 random conversations, policies and budgets.
 func TestFitKeepsItsPromises(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	fitted, refused := 0, 0
-	for range 20_000 {
+	fitted, refused, rounds := 0, 0, 20_000
+	if raceEnabled {
+		rounds /= 20
+	}
+	for range rounds {
 		var words []string
 		var open []string
 		for range 1 + r.IntN(30) {
@@ -194,8 +197,8 @@ func TestFitKeepsItsPromises(t *testing.T) {
 		}
 	}
 	t.Logf("%d fitted, %d refused", fitted, refused)
-	require.Greater(t, fitted, 2000)
-	require.Greater(t, refused, 1000)
+	require.Greater(t, fitted, rounds/10)
+	require.Greater(t, refused, rounds/20)
 }
 
 func TestFitIsFastForLongConversations(t *testing.T) {

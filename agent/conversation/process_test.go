@@ -66,6 +66,9 @@ func child(t *testing.T, what string, args ...string) (*exec.Cmd, *bufio.Reader)
 // most the ones of the append that ran. Planted break: lines are written without their
 // ends, which follow with the next line.
 func TestD1KillNine(t *testing.T) {
+	if raceEnabled {
+		*kills = min(*kills, 10)
+	}
 	dir := t.TempDir()
 	s, err := OpenStore(dir)
 	require.NoError(t, err)

@@ -2,4 +2,5 @@
 
 package conversation
 
+// raceEnabled makes the longest loops shorter.
 const raceEnabled = true

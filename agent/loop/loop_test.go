@@ -66,11 +66,14 @@ func repeat(part []int32, length int) []int32 {
 	return all[:length]
 }
 
-// TestEveryPeriodIsFound repeats texts of every length up to 1024 after an honest beginning,
-// in both modes: a loop is found as soon as the rules say.
+// TestEveryPeriodIsFound repeats texts of every length up to 128, and of some up to 1024, after
+// an honest beginning: a loop is found as soon as the rules say.
 func TestEveryPeriodIsFound(t *testing.T) {
 	start := distinct(10_000, 333)
 	for period := 1; period <= fullPeriod; period++ {
+		if period > 128 && period%64 > 1 {
+			continue
+		}
 		part := distinct(0, period)
 		text := append(append([]int32{}, start...), repeat(part, 6*period+2*poor)...)
 		at := foundAt(Full, text) - len(start)

@@ -208,6 +208,7 @@ func TestValuesOutOfRange(t *testing.T) {
 		`{"end_token_strings":"x"}`:                           "end_token_strings: got a string, want an array",
 		`{"example_dialogues":[{}]}`:                          "example_dialogues.0: got an object, want an array",
 		`{"example_dialogues":[[{"role":"user"}]]}`:           "example_dialogues.0.0.content: missing",
+		`{"xtc_special_tokens":[5,-1]}`:                       "xtc_special_tokens.1: got -1, want the id of a token",
 		`{"logit_bias":[{"bias":1}]}`:                         "logit_bias.0: neither token nor text is given",
 		`{"example_dialogues":[[{"role":"x","content":""}]]}`: `example_dialogues.0.0.role: got "x", want one of`,
 	} {

@@ -64,7 +64,7 @@ type reader struct {
 // ReadConfig reads a prompt config; file names it in problems. As in mlx-harmony, numbers
 // and booleans may be strings and null is no value. A key that is unknown, or that has no
 // effect here, is a warning, so that every file of that program loads; a value out of its
-// range is an error, with all others of the file.
+// range is an error, with all others of the file, and not in the Config.
 func ReadConfig(file string, data []byte) (Config, []Problem, error) {
 	r := reader{file: file, data: bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))}
 	c := r.config()
@@ -174,13 +174,15 @@ func (r *reader) member(c *Config, k Key, value json.RawMessage) {
 	default:
 		one := append(schema.AppendString([]byte{'{'}, k.Name), ':')
 		one = append(append(one, coerced(k, value)...), '}')
-		err := schema.Decode(one, c)
+		var read Config
 		var bad *schema.Error
-		if errors.As(err, &bad) {
+		if errors.As(schema.Decode(one, &read), &bad) {
 			for _, e := range bad.Data.Errors {
 				r.fail(e.InstancePath, "%s", e.Message)
 			}
+			return
 		}
+		c.take(k, &read)
 	}
 }
 
@@ -218,28 +220,33 @@ func coerced(k Key, value json.RawMessage) json.RawMessage {
 // roles are those of example dialogues.
 var roles = []string{"user", "assistant", "tool", "system", "developer"}
 
-// check holds c to the rules that no type has.
+// check holds c to the rules that no type has. What breaks one is taken out.
 func (r *reader) check(c *Config) {
-	if c.ExampleDialogues != nil {
-		for i, dialogue := range *c.ExampleDialogues {
-			for n := range dialogue {
-				turn := &dialogue[n]
-				turn.Role = strings.ToLower(strings.TrimSpace(turn.Role))
-				if !slices.Contains(roles, turn.Role) {
-					r.fail(fmt.Sprintf("/example_dialogues/%d/%d/role", i, n), "got %q, want one of %q", turn.Role, roles)
-				}
+	for i, dialogue := range or(c.ExampleDialogues, nil) {
+		for n := range dialogue {
+			turn := &dialogue[n]
+			turn.Role = strings.ToLower(strings.TrimSpace(turn.Role))
+			if !slices.Contains(roles, turn.Role) {
+				r.fail(fmt.Sprintf("/example_dialogues/%d/%d/role", i, n), "got %q, want one of %q", turn.Role, roles)
+				c.ExampleDialogues = nil
 			}
+		}
+	}
+	for i, id := range or(c.XTCSpecialTokens, nil) {
+		if id < 0 || id > math.MaxInt32 {
+			r.fail(fmt.Sprintf("/xtc_special_tokens/%d", i), "got %d, want the id of a token", id)
+			c.XTCSpecialTokens = nil
 		}
 	}
 	if c.DeterministicTimeISO != nil {
 		if _, err := parseISO(*c.DeterministicTimeISO); err != nil {
 			r.fail("/deterministic_time_iso", "got %q, want a time such as 2000-01-01T00:00:00Z", *c.DeterministicTimeISO)
+			c.DeterministicTimeISO = nil
 		}
 	}
-	if c.Placeholders != nil {
-		if _, err := readPlaceholders(c.Placeholders); err != nil {
-			r.fail("/placeholders", "%v", err)
-		}
+	if _, err := readPlaceholders(c.Placeholders); err != nil {
+		r.fail("/placeholders", "%v", err)
+		c.Placeholders = nil
 	}
 }
 

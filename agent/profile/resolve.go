@@ -2,6 +2,7 @@ package profile
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -86,19 +87,15 @@ type layer struct {
 
 // Resolve makes the settings of a conversation.
 func Resolve(in Input) (Settings, error) {
-	saved, err := savedConfig(in)
-	if err != nil {
-		return Settings{}, err
-	}
+	r := resolution{origins: map[string]Origin{}}
 	layers := []layer{
 		{Origin{Source: FromRequest}, in.Request},
-		{Origin{Source: FromSavedChat}, saved},
+		{Origin{Source: FromSavedChat}, r.savedConfig(in)},
 		{Origin{FromPromptConfig, in.PromptConfigName}, in.PromptConfig},
 		{Origin{FromProfile, in.Profile.Name}, Config{MaxContextTokens: in.Profile.MaxContextTokens}},
 		{Origin{FromModel, in.Model.ID}, modelConfig(in.Model)},
 		{Origin{Source: FromDefault}, defaults(in.Now)},
 	}
-	r := resolution{origins: map[string]Origin{}}
 	for _, k := range keys {
 		for i := range layers {
 			if layers[i].config.has(k) {
@@ -141,15 +138,19 @@ func (r *resolution) warn(format string, args ...any) {
 	r.warnings = append(r.warnings, fmt.Sprintf(format, args...))
 }
 
-// savedConfig is what a saved chat says: of another model not how long its prompts were,
-// and nothing that an older or newer program cannot mean here.
-func savedConfig(in Input) (Config, error) {
+// savedConfig is what a saved chat says: of another model not how long its prompts were, and
+// nothing that counts only when a conversation begins. Mlx-harmony saved values that are out
+// of their ranges; they are told and do not count, for the chat is to go on.
+func (r *resolution) savedConfig(in Input) Config {
 	if len(in.Saved.Hyperparameters) == 0 {
-		return Config{}, nil
+		return Config{}
 	}
 	c, _, err := ReadConfig("", in.Saved.Hyperparameters)
-	if err != nil {
-		return c, fmt.Errorf("hyperparameters of the saved chat: %w", err)
+	var bad *Error
+	if errors.As(err, &bad) {
+		for _, p := range bad.Problems {
+			r.warn("saved chat: %s: it does not count", p)
+		}
 	}
 	for _, k := range keys {
 		if k.When != WhenTurn || k.Name == "performance_mode" || strings.HasPrefix(k.Name, "perf_") {
@@ -159,7 +160,7 @@ func savedConfig(in Input) (Config, error) {
 	if in.Saved.Model != in.Model.ID {
 		c.MaxContextTokens = nil
 	}
-	return c, nil
+	return c
 }
 
 // modelConfig is what a model is made for.

@@ -123,9 +123,13 @@ func TestHyperparametersDoNotGrow(t *testing.T) {
 	s = resolve(t, in)
 	require.Equal(t, 0.1, *s.Sampling.Temperature)
 	require.Empty(t, s.Folders.Logs, "no setting of a turn")
-	in.Saved.Hyperparameters = json.RawMessage(`{"temperature":7}`)
-	_, err := Resolve(in)
-	require.ErrorContains(t, err, "hyperparameters of the saved chat: temperature: ")
+	in.Saved.Hyperparameters = json.RawMessage(`{"temperature":9,"top_k":4}`)
+	s = resolve(t, in)
+	require.Equal(t, []string{"saved chat: temperature: got 9, want 0 to 2: it does not count"}, s.Warnings)
+	require.Equal(t, 4, *s.Sampling.TopK)
+	require.Equal(t, 1.0, *s.Sampling.Temperature)
+	in.Saved.Hyperparameters = json.RawMessage(`[`)
+	require.Contains(t, resolve(t, in).Warnings[0], "saved chat: no JSON: ")
 }
 
 func TestWarnings(t *testing.T) {
