@@ -46,6 +46,10 @@ func (f Figures) Show(ctx context.Context, out io.Writer) error {
 		rows, err := measure(ctx)
 		failed = errors.Join(failed, err)
 		for _, r := range rows {
+			if len(r.samples) == 0 {
+				failed = errors.Join(failed, fmt.Errorf("%s, %s: not measured", r.name, r.what))
+				continue
+			}
 			if _, err := fmt.Fprintln(w, r.line(f.Mark)); err != nil {
 				return err
 			}
@@ -111,10 +115,6 @@ func (f Figures) goBenchmarks(ctx context.Context) ([]figure, error) {
 	} {
 		name, _, _ := strings.Cut(r.key, " ")
 		nanoseconds := samples[r.key]
-		if len(nanoseconds) == 0 {
-			failed = errors.Join(failed, fmt.Errorf("no benchmark gave %s", r.key))
-			continue
-		}
 		for i := range nanoseconds {
 			nanoseconds[i] /= 1000
 		}

@@ -66,7 +66,8 @@ get_nvim() {
   local dir=$deps/nvim site
   rm -rf "$dir"
   mkdir -p "$dir"/apt/{lists,cache}/partial "$dir"/apt/{parts,cache/archives/partial} "$dir"/{debs,root}
-  site=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | head -n 1)
+  site=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | awk '!n && /\/debian\/?$/ { print; n = 1 }')
+  [[ -n $site ]] || die 'nvim: apt knows no Debian archive'
   printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s sid main\n' "$site" >"$dir/apt/sources.list"
   : >"$dir/apt/status"
   cat >"$dir/apt/apt.conf" <<CONF
@@ -98,7 +99,8 @@ VIMRUNTIME=$root/usr/share/nvim/runtime exec "$root"/usr/lib*/ld-linux-*.so.* --
 SH
   chmod +x "$dir/nvim"
   rm -rf "$dir/apt" "$dir/debs"
-  "$dir/nvim" --version | grep -q '^NVIM v0\.12\.' || die "nvim: got $("$dir/nvim" --version | head -n 1), want 0.12"
+  version=$("$dir/nvim" --version)
+  [[ $version == 'NVIM v0.12.'* ]] || die "nvim: got ${version%%$'\n'*}, want 0.12"
   done_with nvim "$here/nvim.txt"
 }
 
