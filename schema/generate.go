@@ -212,7 +212,7 @@ const (
 type ResponseFormat struct {
 	// Type says which form.
 	Type FormatType `json:"type" jsonschema:"enum=text,enum=json_object,enum=json_schema,enum=regex,enum=lark"`
-	// Schema is the JSON Schema of type json_schema.
+	// Schema is what output of type json_schema satisfies.
 	Schema json.RawMessage `json:"schema,omitempty"`
 	// Source is the expression or grammar of types regex and lark.
 	Source string `json:"source,omitempty" jsonschema:"maxLength=65536"`

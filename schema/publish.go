@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"maps"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -246,21 +247,30 @@ func paragraphs(comment string) string {
 	return strings.Join(all, "\n\n")
 }
 
-// comment is the doc comment of a type or, where field is given, of its field,
-// which it calls by the name that the field has on the wire.
+// comment is the doc comment of a type or, where field is given, of its field. It
+// calls fields by the names that they have on the wire.
 func (p parsed) comment(t reflect.Type, field string) string {
-	if field == "" {
-		return p.docs[t.Name()]
+	text := p.docs[t.Name()]
+	if field != "" {
+		text = p.docs[t.Name()+"."+field]
 	}
-	text := p.docs[t.Name()+"."+field]
-	if f, ok := t.FieldByName(field); ok {
-		if rest, ok := strings.CutPrefix(text, field+" "); ok {
-			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-			return name + " " + rest
+	if t.Kind() != reflect.Struct {
+		return text
+	}
+	sentence := true // the next word begins one, where every word is capital
+	return word.ReplaceAllStringFunc(text, func(w string) string {
+		begins := sentence
+		sentence = strings.HasSuffix(w, ".") || strings.HasSuffix(w, ":")
+		name := strings.TrimRight(w, ".,;:")
+		f, ok := t.FieldByName(name)
+		if wire, _, _ := strings.Cut(f.Tag.Get("json"), ","); ok && wire != "" && wire != "-" && (!begins || name == field) {
+			return wire + w[len(name):]
 		}
-	}
-	return text
+		return w
+	})
 }
+
+var word = regexp.MustCompile(`\S+`)
 
 // named is the schema of a type that has constants.
 func (p parsed) named(t reflect.Type) *jsonschema.Schema {

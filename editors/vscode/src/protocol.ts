@@ -331,7 +331,7 @@ export interface GenerateDelta {
   logprobs?: TokenLogprobs[];
 }
 
-/** GenerateParams asks a model to generate. Exactly one of Messages and Prompt is given. */
+/** GenerateParams asks a model to generate. Exactly one of messages and prompt is given. */
 export type GenerateParams = {
   /**
    * generationId names the generation in its notifications and in cancel. The client chooses it,
@@ -425,7 +425,7 @@ export interface GenerateResult {
   /** toolCalls are the calls that the client is to run; only with tool_calls. */
   toolCalls?: ToolCall[];
   /**
-   * messages are all messages that this generation added; absent where that is Message alone.
+   * messages are all messages that this generation added; absent where that is message alone.
    */
   messages?: Message[];
   /** logprobs are those of all generated tokens, where the request asks for them. */
@@ -476,7 +476,7 @@ export interface GenerateToolCall {
   arguments?: unknown;
   /** status is how far the call has got. */
   status: "pending" | "running" | "completed" | "failed" | "cancelled" | "rejected" | (string & {});
-  /** Message, Progress, Total and Content repeat tool/progress; running only. */
+  /** message, progress, total and content repeat tool/progress; running only. */
   message?: string;
   /** progress is how much is done. */
   progress?: number;
@@ -527,10 +527,10 @@ export interface InitializeResult {
 }
 
 /**
- * Limits bounds what the server takes. A message beyond MaxMessageBytes or MaxDepth is refused with
- * invalid_request; a request beyond MaxInFlight or MaxQueuedGenerations is refused with overloaded,
+ * Limits bounds what the server takes. A message beyond maxMessageBytes or maxDepth is refused with
+ * invalid_request; a request beyond maxInFlight or maxQueuedGenerations is refused with overloaded,
  * and so is one that comes while the messages of those in flight are larger than four of
- * MaxMessageBytes. The connection stays open.
+ * maxMessageBytes. The connection stays open.
  */
 export interface Limits {
   /** maxMessageBytes bounds the body of one message. */
@@ -571,7 +571,7 @@ export interface LogTraceParams {
   verbose?: string;
 }
 
-/** LogitBias is added to the score of a token. Exactly one of Token and Text is given. */
+/** LogitBias is added to the score of a token. Exactly one of token and text is given. */
 export type LogitBias = {
   /** bias is what is added; -100 makes a token all but impossible. */
   bias: number;
@@ -756,7 +756,7 @@ export interface Resource {
 export interface ResponseFormat {
   /** type says which form. */
   type: "text" | "json_object" | "json_schema" | "regex" | "lark";
-  /** schema is the JSON Schema of type json_schema. */
+  /** schema is what output of type json_schema satisfies. */
   schema?: unknown;
   /** source is the expression or grammar of types regex and lark. */
   source?: string;
@@ -764,7 +764,7 @@ export interface ResponseFormat {
 
 /**
  * Sampling chooses tokens from a model's scores. LogitBias and the penalties change the scores,
- * also where Temperature is 0. Then TopP, MinP, XTC and TopK drop tokens, in this order and by
+ * also where temperature is 0. Then topP, minP, XTC and topK drop tokens, in this order and by
  * their probability before the temperature. All of them mean what they mean in mlx-lm.
  */
 export interface Sampling {
@@ -780,12 +780,12 @@ export interface Sampling {
   /** minP drops tokens less probable than this share of the best; 0 is off. */
   minP?: number;
   /**
-   * minTokensToKeep is how many of the most probable tokens MinP never drops; absent means 1.
+   * minTokensToKeep is how many of the most probable tokens minP never drops; absent means 1.
    */
   minTokensToKeep?: number;
   /**
    * xtcProbability is the share of tokens for which XTC acts, exclude top choices: of the tokens
-   * more probable than XTCThreshold it keeps the least probable. 0 is off. Line ends and the tokens
+   * more probable than xtcThreshold it keeps the least probable. 0 is off. Line ends and the tokens
    * that end an answer are never dropped.
    */
   xtcProbability?: number;
@@ -801,14 +801,14 @@ export interface Sampling {
    */
   repetitionPenalty?: number;
   /**
-   * repetitionContextSize is how many of the last tokens, of prompt and answer, RepetitionPenalty
+   * repetitionContextSize is how many of the last tokens, of prompt and answer, repetitionPenalty
    * looks at; absent means 20, and 0 all.
    */
   repetitionContextSize?: number;
   /** presencePenalty is taken from the scores of tokens seen lately; 0 is off. */
   presencePenalty?: number;
   /**
-   * presenceContextSize is how many of the last tokens, of prompt and answer, PresencePenalty looks
+   * presenceContextSize is how many of the last tokens, of prompt and answer, presencePenalty looks
    * at; absent means 20, and 0 all.
    */
   presenceContextSize?: number;
@@ -818,7 +818,7 @@ export interface Sampling {
    */
   frequencyPenalty?: number;
   /**
-   * frequencyContextSize is how many of the last tokens, of prompt and answer, FrequencyPenalty
+   * frequencyContextSize is how many of the last tokens, of prompt and answer, frequencyPenalty
    * looks at; absent means 20, and 0 all.
    */
   frequencyContextSize?: number;
@@ -959,7 +959,7 @@ export interface TokenLogprob {
   /** text is what the token adds to a text. */
   text: string;
   /**
-   * bytes is Text in base64, where the token is no whole characters and Text therefore not all of
+   * bytes is text in base64, where the token is no whole characters and text therefore not all of
    * it.
    */
   bytes?: string;
@@ -977,7 +977,7 @@ export interface TokenLogprobs {
   /** text is what the token adds to a text. */
   text: string;
   /**
-   * bytes is Text in base64, where the token is no whole characters and Text therefore not all of
+   * bytes is text in base64, where the token is no whole characters and text therefore not all of
    * it.
    */
   bytes?: string;
@@ -991,8 +991,8 @@ export interface TokenLogprobs {
 }
 
 /**
- * TokensCountParams asks how many tokens a text or a conversation is. Exactly one of Text and
- * Messages is given.
+ * TokensCountParams asks how many tokens a text or a conversation is. Exactly one of text and
+ * messages is given.
  */
 export type TokensCountParams = {
   /** model is the id of the model; absent means the default model. */
@@ -1118,7 +1118,7 @@ export interface ToolInfo {
    */
   inputSchema: Record<string, unknown>;
   /**
-   * strict holds the model to InputSchema while it writes the arguments. A schema that no grammar
+   * strict holds the model to inputSchema while it writes the arguments. A schema that no grammar
    * can hold is then refused. The arguments of other tools are validated when they are there.
    */
   strict?: boolean;
@@ -1208,7 +1208,7 @@ export interface ToolSpec {
    */
   inputSchema: Record<string, unknown>;
   /**
-   * strict holds the model to InputSchema while it writes the arguments. A schema that no grammar
+   * strict holds the model to inputSchema while it writes the arguments. A schema that no grammar
    * can hold is then refused. The arguments of other tools are validated when they are there.
    */
   strict?: boolean;

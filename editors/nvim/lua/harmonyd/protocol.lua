@@ -279,7 +279,7 @@ M.errors = {
 --- logprobs are those of these tokens, where the request asks for them.
 ---@field logprobs? harmonyd.TokenLogprobs[]
 
---- GenerateParams asks a model to generate. Exactly one of Messages and Prompt is given.
+--- GenerateParams asks a model to generate. Exactly one of messages and prompt is given.
 ---@class harmonyd.GenerateParams
 --- generationId names the generation in its notifications and in cancel. The client chooses it,
 --- unique among its running generations; the server assigns one where it is absent.
@@ -344,7 +344,7 @@ M.errors = {
 ---@field message harmonyd.Message
 --- toolCalls are the calls that the client is to run; only with tool_calls.
 ---@field toolCalls? harmonyd.ToolCall[]
---- messages are all messages that this generation added; absent where that is Message alone.
+--- messages are all messages that this generation added; absent where that is message alone.
 ---@field messages? harmonyd.Message[]
 --- logprobs are those of all generated tokens, where the request asks for them.
 ---@field logprobs? harmonyd.TokenLogprobs[]
@@ -388,7 +388,7 @@ M.errors = {
 ---@field arguments? any
 --- status is how far the call has got.
 ---@field status "pending"|"running"|"completed"|"failed"|"cancelled"|"rejected"|string
---- Message, Progress, Total and Content repeat tool/progress; running only.
+--- message, progress, total and content repeat tool/progress; running only.
 ---@field message? string
 --- progress is how much is done.
 ---@field progress? number
@@ -427,10 +427,10 @@ M.errors = {
 --- limits bounds what the client may send.
 ---@field limits harmonyd.Limits
 
---- Limits bounds what the server takes. A message beyond MaxMessageBytes or MaxDepth is refused
---- with invalid_request; a request beyond MaxInFlight or MaxQueuedGenerations is refused with
+--- Limits bounds what the server takes. A message beyond maxMessageBytes or maxDepth is refused
+--- with invalid_request; a request beyond maxInFlight or maxQueuedGenerations is refused with
 --- overloaded, and so is one that comes while the messages of those in flight are larger than four
---- of MaxMessageBytes. The connection stays open.
+--- of maxMessageBytes. The connection stays open.
 ---@class harmonyd.Limits
 --- maxMessageBytes bounds the body of one message.
 ---@field maxMessageBytes integer
@@ -467,7 +467,7 @@ M.errors = {
 --- verbose says more, where trace is verbose.
 ---@field verbose? string
 
---- LogitBias is added to the score of a token. Exactly one of Token and Text is given.
+--- LogitBias is added to the score of a token. Exactly one of token and text is given.
 ---@class harmonyd.LogitBias
 --- token is the id of the token.
 ---@field token? integer
@@ -622,13 +622,13 @@ M.errors = {
 ---@class harmonyd.ResponseFormat
 --- type says which form.
 ---@field type "text"|"json_object"|"json_schema"|"regex"|"lark"
---- schema is the JSON Schema of type json_schema.
+--- schema is what output of type json_schema satisfies.
 ---@field schema? any
 --- source is the expression or grammar of types regex and lark.
 ---@field source? string
 
 --- Sampling chooses tokens from a model's scores. LogitBias and the penalties change the scores,
---- also where Temperature is 0. Then TopP, MinP, XTC and TopK drop tokens, in this order and by
+--- also where temperature is 0. Then topP, minP, XTC and topK drop tokens, in this order and by
 --- their probability before the temperature. All of them mean what they mean in mlx-lm.
 ---@class harmonyd.Sampling
 --- temperature divides the scores; higher is more varied. Absent or 0 always takes the most
@@ -640,10 +640,10 @@ M.errors = {
 ---@field topK? integer
 --- minP drops tokens less probable than this share of the best; 0 is off.
 ---@field minP? number
---- minTokensToKeep is how many of the most probable tokens MinP never drops; absent means 1.
+--- minTokensToKeep is how many of the most probable tokens minP never drops; absent means 1.
 ---@field minTokensToKeep? integer
 --- xtcProbability is the share of tokens for which XTC acts, exclude top choices: of the tokens
---- more probable than XTCThreshold it keeps the least probable. 0 is off. Line ends and the tokens
+--- more probable than xtcThreshold it keeps the least probable. 0 is off. Line ends and the tokens
 --- that end an answer are never dropped.
 ---@field xtcProbability? number
 --- xtcThreshold is a probability; absent means 0.1.
@@ -655,17 +655,17 @@ M.errors = {
 --- repetitionPenalty divides the positive scores of tokens seen lately and multiplies the negative
 --- ones; 1 is off.
 ---@field repetitionPenalty? number
---- repetitionContextSize is how many of the last tokens, of prompt and answer, RepetitionPenalty
+--- repetitionContextSize is how many of the last tokens, of prompt and answer, repetitionPenalty
 --- looks at; absent means 20, and 0 all.
 ---@field repetitionContextSize? integer
 --- presencePenalty is taken from the scores of tokens seen lately; 0 is off.
 ---@field presencePenalty? number
---- presenceContextSize is how many of the last tokens, of prompt and answer, PresencePenalty looks
+--- presenceContextSize is how many of the last tokens, of prompt and answer, presencePenalty looks
 --- at; absent means 20, and 0 all.
 ---@field presenceContextSize? integer
 --- frequencyPenalty is taken from the scores of tokens as often as they were seen lately; 0 is off.
 ---@field frequencyPenalty? number
---- frequencyContextSize is how many of the last tokens, of prompt and answer, FrequencyPenalty
+--- frequencyContextSize is how many of the last tokens, of prompt and answer, frequencyPenalty
 --- looks at; absent means 20, and 0 all.
 ---@field frequencyContextSize? integer
 
@@ -776,7 +776,7 @@ M.errors = {
 ---@field token integer
 --- text is what the token adds to a text.
 ---@field text string
---- bytes is Text in base64, where the token is no whole characters and Text therefore not all of
+--- bytes is text in base64, where the token is no whole characters and text therefore not all of
 --- it.
 ---@field bytes? string
 --- logprob is the natural logarithm of the probability.
@@ -789,7 +789,7 @@ M.errors = {
 ---@field token integer
 --- text is what the token adds to a text.
 ---@field text string
---- bytes is Text in base64, where the token is no whole characters and Text therefore not all of
+--- bytes is text in base64, where the token is no whole characters and text therefore not all of
 --- it.
 ---@field bytes? string
 --- logprob is the natural logarithm of the probability.
@@ -798,8 +798,8 @@ M.errors = {
 --- for where others are impossible.
 ---@field top harmonyd.TokenLogprob[]
 
---- TokensCountParams asks how many tokens a text or a conversation is. Exactly one of Text and
---- Messages is given.
+--- TokensCountParams asks how many tokens a text or a conversation is. Exactly one of text and
+--- messages is given.
 ---@class harmonyd.TokensCountParams
 --- model is the id of the model; absent means the default model.
 ---@field model? string
@@ -899,7 +899,7 @@ M.errors = {
 --- inputSchema is the JSON Schema of the arguments, an object. Its bytes are kept as they came, in
 --- the order in which the model will read them.
 ---@field inputSchema table<string, any>
---- strict holds the model to InputSchema while it writes the arguments. A schema that no grammar
+--- strict holds the model to inputSchema while it writes the arguments. A schema that no grammar
 --- can hold is then refused. The arguments of other tools are validated when they are there.
 ---@field strict? boolean
 --- outputSchema is the JSON Schema of a structured result.
@@ -969,7 +969,7 @@ M.errors = {
 --- inputSchema is the JSON Schema of the arguments, an object. Its bytes are kept as they came, in
 --- the order in which the model will read them.
 ---@field inputSchema table<string, any>
---- strict holds the model to InputSchema while it writes the arguments. A schema that no grammar
+--- strict holds the model to inputSchema while it writes the arguments. A schema that no grammar
 --- can hold is then refused. The arguments of other tools are validated when they are there.
 ---@field strict? boolean
 --- outputSchema is the JSON Schema of a structured result.
