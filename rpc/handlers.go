@@ -204,10 +204,11 @@ func (c *conn) find(meant func(*request) bool) []*request {
 	return found
 }
 
-// cancelling returns what cancels all of them.
+// cancelling returns what cancels all of them: the last first, so that none begins
+// because the one before it has ended.
 func cancelling(found []*request) func() {
 	return func() {
-		for _, g := range found {
+		for _, g := range slices.Backward(found) {
 			g.cancel(errByClient)
 		}
 	}
