@@ -117,6 +117,7 @@ func (t *turn) follow(ctx context.Context, g Generation) (schema.StopReason, job
 	}
 	res, err := g.Wait()
 	if t.enough && err == nil && res.Reason == job.StopConsumer {
+		t.say(ctx, t.stops.flush())
 		return schema.StopEndTurn, res, nil
 	}
 	reason, err := endOf(res.Reason, err)

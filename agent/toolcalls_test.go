@@ -265,6 +265,7 @@ func TestToolModes(t *testing.T) {
 	// One call at a time ends the answer behind the first.
 	p, r := toolTurn("go"), &recorder{}
 	p.ParallelToolCalls, p.ToolMode = ptr(false), schema.ToolReturn
+	p.Stop = []string{"a ?"} // which holds the text back until the end
 	res, err := a.Generate(t.Context(), p, r, nil)
 	require.NoError(t, err)
 	require.Equal(t, schema.StopToolCalls, res.StopReason)
