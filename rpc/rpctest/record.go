@@ -35,12 +35,17 @@ func Record(cmd *exec.Cmd, in io.Reader, out, recording io.Writer) (int, error) 
 	}
 	r := recorder{lines: json.NewEncoder(recording)}
 	r.lines.SetEscapeHTML(false)
+	fromClient := &noting{in: in}
+	fromClient.mu.Lock()
 	go func() {
-		r.pass("client", in, toServer)
+		defer fromClient.mu.Unlock()
+		r.pass("client", fromClient, toServer)
 		_ = toServer.Close() // the server has ended, or sees its end of input now
 	}()
 	r.pass("server", fromServer, out)
 	err = cmd.Wait()
+	fromClient.mu.Lock() // until what the server has read is noted too
+	defer fromClient.mu.Unlock()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		err = nil
@@ -48,6 +53,18 @@ func Record(cmd *exec.Cmd, in io.Reader, out, recording io.Writer) (int, error) 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return cmd.ProcessState.ExitCode(), errors.Join(err, r.err)
+}
+
+// noting is a reader whose mutex is held except while it waits for more.
+type noting struct {
+	in io.Reader
+	mu sync.Mutex
+}
+
+func (n *noting) Read(p []byte) (int, error) {
+	n.mu.Unlock()
+	defer n.mu.Lock()
+	return n.in.Read(p)
 }
 
 // recorder writes what passes in two directions.
