@@ -221,6 +221,7 @@ goldens: ## write the golden files anew with mlx-lm, transformers and llama.cpp
 	  engine/weights/testdata/smollm2_tokens.json.gz
 	$(PYTHON) engine/weights/testdata/tokenizer_golden.py .deps/gemma/gemma-3-270m-q4_k_m.gguf \
 	  engine/weights/testdata/gemma3_tokens.json.gz
+	agent/prompt/testdata/goldens.sh .deps/agent
 
 .PHONY: clean
 clean: ## remove what make built; .deps stays

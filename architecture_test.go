@@ -46,7 +46,7 @@ var rooms = []room{
 	{"agent/conversation", "Messages of a conversation and their durable append-only log.", []string{"schema"}},
 	{"agent/loop", "Finds a model that writes the same again and again.", nil},
 	{"agent/parse", "Finds text, reasoning and calls of tools in what a model writes, one file per format.", []string{"schema"}},
-	{"agent/prompt", "Renders messages into token ids through the model's chat template.", []string{"schema", "agent/parse"}},
+	{"agent/prompt", "Renders chats into token ids: through the model's chat template, or in the format of GPT-OSS.", []string{"schema", "agent/parse"}},
 	{"agent/profile", "Prompt configs, profiles and the settings that come of them.", []string{"schema"}},
 	{"engine", "Owns loaded models on one OS thread: scheduler, prefill, decode, cancel.", []string{"engine/..."}},
 	{"engine/job", "The words both sides of the engine seam share. Plain data.", nil},

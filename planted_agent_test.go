@@ -13,5 +13,8 @@ func init() {
 		{"Harmony, reasoning", "agent/prompt/harmony.go", "reasoning != \"\" && reasons", "reasoning != \"\"", "./agent/prompt", "TestHarmonyIsExact", nil},
 		{"Harmony, answers", "agent/parse/harmony.go", "\t\t\tcase i == 0 && part == h.tags.channel:\n", "\t\t\tcase i == 1 && part == h.tags.channel:\n", "./agent/parse", "TestHarmonyParsesAsOpenAI", nil},
 		{"P5, Harmony", "agent/prompt/harmony.go", "w.h.tokenizer.Encode(s, false)", "w.h.tokenizer.Encode(s, true)", "./agent/prompt", "TestP5Harmony", nil},
+		{"P4, templates", "agent/prompt/template.go", "\tv.raw(`,\"description\":`)\n", "\tv.raw(`,\"describes\":`)\n", ".", "TestP4RealTemplates", nil},
+		{"P5, templates", "agent/prompt/safe.go", "\t\tif other[i].path == \"\" {\n", "\t\tif other[i].path == \"\" || strings.HasPrefix(other[i].path, \"/tools\") {\n", ".", "TestP5RealTemplates", nil},
+		{"fallbacks", "agent/prompt/fit.go", "\tcase calls && !a.parallel:\n", "\tcase calls && a.parallel:\n", "./agent/prompt", "TestFit", nil},
 	}...)
 }

@@ -40,7 +40,7 @@ var formats = []Format{
 	{Name: "cohere", families: []string{"cohere2", "cohere"}, signs: [][]string{{"<|START_ACTION|>"}}, calls: newCohere, thinking: cohereThink},
 	{Name: "granite", families: []string{"granite", "phi4"}, signs: [][]string{{"<|tool_call|>"}}, calls: newGranite, thinking: think},
 	{Name: "pythonic", families: []string{"llama4", "lfm2"}, signs: [][]string{{"<|python_start|>"}, {"<|tool_call_start|>"}, {"[func_name1("}, {"<|tool_list_start|>"}}, calls: newPythonic, thinking: think},
-	{Name: "llama", families: []string{"mllama"}, signs: [][]string{{"<|python_tag|>"}, {`"parameters":`, "<|start_header_id|>"}, {"Environment: ipython"}}, calls: newLlama, thinking: think},
+	{Name: "llama", families: []string{"mllama"}, signs: [][]string{{"<|python_tag|>"}, {`"parameters":`, "<|start_header_id|>"}, {"Environment: ipython"}, {"<|start_header_id|>", "tool_calls"}}, calls: newLlama, thinking: think},
 	{Name: "fenced", families: []string{"gemma3"}, signs: [][]string{{"```tool_code"}}, calls: newGeneric, thinking: think},
 	// Models that know of no tools are told of them in the Hermes format.
 	{Name: "generic", calls: newGeneric, thinking: think},

@@ -8,6 +8,7 @@ package prompt
 
 import (
 	"fmt"
+	"sync"
 
 	"harmonyd/schema"
 )
@@ -39,6 +40,8 @@ type Renderer struct {
 	template  Template
 	literals  *literals
 	control   map[int32]bool // the ids of the control tokens
+	once      sync.Once
+	able      abilities // valid after once
 }
 
 // New returns a Renderer. A template of nil is a model without one: Render
@@ -73,11 +76,20 @@ func (r *Renderer) Render(messages []schema.Message) ([]int32, error) {
 	if r.template == nil {
 		return nil, schema.Unsupported("messages", "the model has no chat template; send prompt instead of messages")
 	}
-	turns, err := turnsOf(messages)
-	if err != nil {
-		return nil, err
+	for i := range messages {
+		if err := check(&messages[i], i); err != nil {
+			return nil, err
+		}
+		if len(messages[i].ToolCalls) > 0 {
+			return nil, schema.Unsupported("toolCalls", "/messages/%d/toolCalls: WithTools was not asked", i)
+		}
 	}
-	if err := r.refuseCharacters(turns); err != nil {
+	return r.encode(variablesOf(Chat{Messages: messages}, form{}))
+}
+
+// encode returns the ids of what the template makes of v.
+func (r *Renderer) encode(v variables) ([]int32, error) {
+	if err := r.refuseCharacters(v); err != nil {
 		return nil, err
 	}
 	var text string
@@ -85,16 +97,17 @@ func (r *Renderer) Render(messages []schema.Message) ([]int32, error) {
 	// The second try is for a template that shows the time.
 	for ok, try := false, 0; !ok; try++ {
 		if try == 2 {
-			return nil, r.refusal(turns)
+			return nil, r.refusal(v)
 		}
-		if text, err = r.render(turns); err != nil {
+		var err error
+		if text, err = r.render(v); err != nil {
 			return nil, err
 		}
-		spans, ok = r.controlSpans(turns, text)
+		spans, ok = r.controlSpans(v, text)
 	}
 	plain, ok := r.plain(text, spans)
 	if !ok {
-		return nil, r.refusal(turns)
+		return nil, r.refusal(v)
 	}
 	ids, err := r.tokenizer.EncodePlain(text, plain)
 	if err != nil {
@@ -112,43 +125,6 @@ func (r *Renderer) Render(messages []schema.Message) ([]int32, error) {
 		return nil, schema.InvalidParam("/messages", "the text becomes %d control tokens of the model and the chat template wrote %d", n, len(spans))
 	}
 	return ids, nil
-}
-
-// turn is a message as templates know it. Foreign are the strings in it that
-// others wrote.
-type turn struct {
-	role    schema.Role
-	foreign []foreign
-}
-
-// foreign is a string that others wrote: key is its name in the template's
-// context, path its place in params.
-type foreign struct {
-	key, path, text string
-}
-
-// turnsOf refuses what templates have no common form for.
-func turnsOf(messages []schema.Message) ([]turn, error) {
-	turns := make([]turn, len(messages))
-	for i := range messages {
-		m := &messages[i]
-		at := fmt.Sprintf("/messages/%d", i)
-		if err := check(m, i); err != nil {
-			return nil, err
-		}
-		if len(m.ToolCalls) > 0 {
-			return nil, schema.Unsupported("toolCalls", "%s/toolCalls: WithTools was not asked", at)
-		}
-		t := turn{role: m.Role, foreign: []foreign{{"content", at + "/content", m.Content.Text()}}}
-		if m.Name != "" {
-			t.foreign = append(t.foreign, foreign{"name", at + "/name", m.Name})
-		}
-		if m.ToolCallID != "" {
-			t.foreign = append(t.foreign, foreign{"tool_call_id", at + "/toolCallId", m.ToolCallID})
-		}
-		turns[i] = t
-	}
-	return turns, nil
 }
 
 // check refuses a message, the ith, that no model of this package understands.
@@ -169,32 +145,12 @@ func check(m *schema.Message, i int) error {
 	return nil
 }
 
-func (r *Renderer) render(turns []turn) (string, error) {
-	text, err := r.template.Render(appendContext(nil, turns))
+func (r *Renderer) render(v variables) (string, error) {
+	text, err := r.template.Render(v.json(nil))
 	if err != nil {
 		e := schema.Errorf(schema.KindRequestFailed, "chat template: %v", err)
 		e.Data.Cause = err.Error()
 		return "", e
 	}
 	return text, nil
-}
-
-// appendContext appends the object that the template reads. Its members are
-// those that transformers gives to every template, so that a template may ask
-// whether tools are there; the tokenizer's own tokens are added by Template.
-func appendContext(dst []byte, turns []turn) []byte {
-	dst = append(dst, `{"messages":[`...)
-	for i, t := range turns {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = append(dst, `{"role":`...)
-		dst = schema.AppendString(dst, string(t.role))
-		for _, f := range t.foreign {
-			dst = append(dst, `,"`+f.key+`":`...)
-			dst = schema.AppendString(dst, f.text)
-		}
-		dst = append(dst, '}')
-	}
-	return append(dst, `],"tools":null,"documents":null,"add_generation_prompt":true}`...)
 }

@@ -164,9 +164,7 @@ func assistant(text string) schema.Message {
 // plain renders messages as the template alone would.
 func plain(t *testing.T, tmpl Template, messages []schema.Message) string {
 	t.Helper()
-	turns, err := turnsOf(messages)
-	require.NoError(t, err)
-	text, err := tmpl.Render(appendContext(nil, turns))
+	text, err := tmpl.Render(Context(Chat{Messages: messages}))
 	require.NoError(t, err)
 	return text
 }

@@ -19,9 +19,9 @@ import (
 // pass through: they are no white space, and JSON does not escape them.
 func newNonce() string { return "x" + strings.ToLower(rand.Text()) + "x" }
 
-// controlSpans returns the places in text, the rendering of turns, where the
+// controlSpans returns the places in text, the rendering of v, where the
 // template itself wrote a control token. It is false where it cannot tell.
-func (r *Renderer) controlSpans(turns []turn, text string) ([]span, bool) {
+func (r *Renderer) controlSpans(v variables, text string) ([]span, bool) {
 	// What only begins like a literal is broken as well, because a template that
 	// cuts a piece out of a message could join the rest into one. A template may
 	// also ask for such a text itself, say for </think>, and write something else
@@ -31,7 +31,7 @@ func (r *Renderer) controlSpans(turns []turn, text string) ([]span, bool) {
 	var written []string
 	for try, least := range []int{1, 2, 4, whole} {
 		nonce := newNonce()
-		other, changed := r.breakTurns(turns, nonce, least)
+		other, changed := r.breakStrings(v, nonce, least)
 		broken := text
 		if changed {
 			var err error
@@ -62,47 +62,42 @@ func cut(text string, spans []span) []string {
 	return pieces
 }
 
-// breakTurns returns turns with nonces in their foreign strings, and whether
-// there was a need for any.
-func (r *Renderer) breakTurns(turns []turn, nonce string, least int) ([]turn, bool) {
+// breakStrings returns v with nonces in its foreign strings, and whether there was a
+// need for any.
+func (r *Renderer) breakStrings(v variables, nonce string, least int) (variables, bool) {
 	changed := false
-	other := make([]turn, len(turns))
-	for i, t := range turns {
-		other[i] = turn{role: t.role, foreign: slices.Clone(t.foreign)}
-		for j := range t.foreign {
-			f := &other[i].foreign[j]
-			f.text = r.literals.breakUp(f.text, nonce, least)
-			changed = changed || f.text != t.foreign[j].text
+	other := slices.Clone(v)
+	for i := range other {
+		if other[i].path == "" {
+			continue
 		}
+		other[i].text = r.literals.breakUp(v[i].text, nonce, least)
+		changed = changed || other[i].text != v[i].text
 	}
 	return other, changed
 }
 
 // refuseCharacters refuses texts with a control token of a single character in
 // them: nothing can be put inside it.
-func (r *Renderer) refuseCharacters(turns []turn) error {
+func (r *Renderer) refuseCharacters(v variables) error {
 	for _, s := range r.literals.sorted {
 		if firstRune(s) < len(s) {
 			continue
 		}
-		for _, t := range turns {
-			for _, f := range t.foreign {
-				if strings.Contains(f.text, s) {
-					return schema.InvalidParam(f.path, "has the character %q in it, which is a control token of the model", s)
-				}
+		for i := range v {
+			if strings.Contains(v[i].text, s) {
+				return schema.InvalidParam(v[i].path, "has the character %q in it, which is a control token of the model", s)
 			}
 		}
 	}
 	return nil
 }
 
-// refusal names the first text in turns that makes them unsafe to render.
-func (r *Renderer) refusal(turns []turn) error {
-	for _, t := range turns {
-		for _, f := range t.foreign {
-			if at := r.literals.find(f.text); len(at) > 0 {
-				return schema.InvalidParam(f.path, "has the control token %q in it, and the model's chat template does not pass it through as text", f.text[at[0].from:at[0].to])
-			}
+// refusal names the first text in v that makes it unsafe to render.
+func (r *Renderer) refusal(v variables) error {
+	for i := range v {
+		if at := r.literals.find(v[i].text); len(at) > 0 {
+			return schema.InvalidParam(v[i].path, "has the control token %q in it, and the model's chat template does not pass it through as text", v[i].text[at[0].from:at[0].to])
 		}
 	}
 	return schema.InvalidParam("/messages", "a text could become part of a control token in the model's chat template")
