@@ -355,11 +355,13 @@ hm_array hm_full(hm_scope *s, double value, int dtype, hm_dims shape) {
   HM_SHAPE(shape, false);
   HM_DTYPE(dtype);
   HM_CHECK(dtype != MLX_COMPLEX64, "complex values are not supported");
-  // An int keeps its value where a float32 would round it.
+  // An int keeps its value where a float32 would round it. A GPU has no float64, not
+  // even to convert from.
   bool whole_number = value >= INT32_MIN && value <= INT32_MAX &&
                       value == (double)(int)value;
   mlx_array v = whole_number ? mlx_array_new_int((int)value)
-                             : mlx_array_new_float64(value);
+                : s->cpu     ? mlx_array_new_float64(value)
+                             : mlx_array_new_float32((float)value);
   int rc = !v.ctx || mlx_full(&r_, shape.v, shape.n, v, dtype, s->stream);
   mlx_array_free(v);
   HM_RETURN(rc);

@@ -11,9 +11,14 @@ func (m *Sampler) Restrict(s *mlx.Scope, logits mlx.Array, mask []uint32) mlx.Ar
 	if s.CPU() {
 		return s.MaskTokens(x, words)
 	}
+	return m.composeMask(s, x, words)
+}
+
+// composeMask is MaskTokens in MLX's own operations.
+func (m *Sampler) composeMask(s *mlx.Scope, x, words mlx.Array) mlx.Array {
 	bits := s.RightShift(s.ExpandDims(words, -1), s.Arange(mlx.Uint32, 0, 32, 1))
 	bits = s.BitAnd(bits, s.Scalar(mlx.Uint32, 1))
-	allowed := s.SliceAxis(s.Reshape(bits, 1, 1, 32*len(mask)), 2, 0, x.Dim(-1))
+	allowed := s.SliceAxis(s.Reshape(bits, 1, 1, 32*words.Dim(0)), 2, 0, x.Dim(-1))
 	return s.Where(s.AsType(allowed, mlx.Bool), x, m.constant(s, minusInfinity))
 }
 

@@ -389,3 +389,35 @@ func TestReportsLogprobs(t *testing.T) {
 		return s.Err()
 	})
 }
+
+// TestRestrictLeavesOutWhatHasNoBit holds both ways to mask scores against the bits.
+func TestRestrictLeavesOutWhatHasNoBit(t *testing.T) {
+	onDevice(t, func(s *mlx.Scope) error {
+		m, err := New(Params{})
+		if err != nil {
+			return err
+		}
+		defer m.Close()
+		for _, n := range []int{1, 31, 32, 33, 1000} {
+			scores, mask := make([]float32, n), make([]uint32, (n+31)/32)
+			for i := range n {
+				scores[i] = float32(i%7) - 3
+				if i%5 < 2 {
+					mask[i/32] |= 1 << (i % 32)
+				}
+			}
+			x := s.FromFloat32s(scores, 1, 1, n)
+			for _, got := range []mlx.Array{m.Restrict(s, x, mask), m.composeMask(s, x, s.FromUint32s(mask, len(mask)))} {
+				require.Equal(t, []int{1, 1, n}, got.Shape(nil))
+				for i, v := range s.Float32s(got, nil) {
+					want := float32(math.Inf(-1))
+					if i%5 < 2 {
+						want = scores[i]
+					}
+					require.Equal(t, want, v, "token %d of %d", i, n)
+				}
+			}
+		}
+		return s.Err()
+	})
+}
