@@ -90,7 +90,15 @@ func Detect(modelType, template string) Format {
 			}
 		}
 	}
-	return formats[found].thinks(template)
+	f := formats[found]
+	if calls := f.calls; calls != nil && f.Name != "generic" {
+		// The template may show no tools at all, and the model be told of them in the
+		// generic way.
+		f.calls = func(tags *tagger, tools *toolbox) dialect {
+			return &joint{forms: []dialect{calls(tags, tools), newGeneric(tags, tools)}}
+		}
+	}
+	return f.thinks(template)
 }
 
 // thinks gives f the marks of reasoning that the template shows.
@@ -110,12 +118,12 @@ func (f Format) New(tokenizer Tokenizer, o Options) (Parser, error) {
 	if f.harmony {
 		return newHarmony(tags, o)
 	}
-	m := &machine{tools: &toolbox{o.Tools}}
+	m := &machine{}
 	if f.thinking[0] != "" {
 		m.think = thinking{tags.tag(f.thinking[0]), tags.tag(f.thinking[1])}
 	}
 	if f.calls != nil && len(o.Tools) > 0 {
-		m.dialect = f.calls(tags, m.tools)
+		m.dialect = f.calls(tags, &toolbox{o.Tools})
 	}
 	m.known = tags.known
 	if m.think.open != nil && tags.endsWith(o.Prompt, m.think.open) {

@@ -38,6 +38,25 @@ func TestDetect(t *testing.T) {
 	}
 }
 
+// TestDetectByType: a model whose template shows no tools is told of them in the
+// generic way, and may answer in that or in its own.
+func TestDetectByType(t *testing.T) {
+	for _, family := range []string{"mistral", "qwen2", "gemma3_text", "llama4", "deepseek_v3"} {
+		f := Detect(family, "{{ messages }}")
+		for answer, want := range map[string]string{
+			`<tool_call>{"name":"f"}</tool_call>`: `C[f {}] M[</tool_call>]`,
+			"```json\n{\"name\":\"f\"}\n```":      "C[f {}] M[\n```]",
+			"just text":                           "T[just text]",
+			map[string]string{"mistral": `[TOOL_CALLS]f[ARGS]{}`, "llama4": `[f()]`}[family]: map[string]string{"mistral": `C[f {}]`, "llama4": `C[f {}]`}[family],
+		} {
+			p, err := f.New(mistral3, Options{Tools: offered})
+			require.NoError(t, err)
+			tokens := mistral3.tokens(answer)
+			require.Equal(t, want, show(parse(t, p, tokens, mistral3.input(tokens))), "%s: %s", family, answer)
+		}
+	}
+}
+
 func TestNames(t *testing.T) {
 	for _, name := range Names() {
 		f, ok := Named(name)

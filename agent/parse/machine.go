@@ -39,7 +39,6 @@ type machine struct {
 	input
 	parts   []Part
 	dialect dialect // nil where there are no calls
-	tools   *toolbox
 	think   thinking
 	initial Kind // Reasoning where the prompt ends inside of it
 
