@@ -102,3 +102,24 @@ func TestRenderChatRefuses(t *testing.T) {
 	_, err = newRenderer(t, chatML).RenderChat(Chat{Messages: []schema.Message{user("a"), {Role: "narrator"}}})
 	require.ErrorContains(t, err, "/messages/1/role")
 }
+
+// TestTriedOnce: a template is tried a bounded number of times, and only once; one
+// that always fails as well.
+func TestTriedOnce(t *testing.T) {
+	for name, tmpl := range map[string]rawTemplate{
+		"shows all": func(context []byte) (string, error) { return string(context), nil },
+		"fails":     func([]byte) (string, error) { return "", errors.New("out of fuel") },
+		"empty":     func([]byte) (string, error) { return "", nil },
+	} {
+		renders := 0
+		r := newRenderer(t, rawTemplate(func(context []byte) (string, error) {
+			renders++
+			return tmpl(context)
+		}))
+		for range 3 {
+			_, err := r.RenderChat(Chat{Messages: []schema.Message{user("a")}, Tools: []schema.ToolSpec{weather}})
+			require.Equal(t, name == "fails", err != nil)
+		}
+		require.LessOrEqual(t, renders, 16+3, name)
+	}
+}
