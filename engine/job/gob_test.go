@@ -23,7 +23,7 @@ import (
 var types = []any{
 	Background, Request{}, Sampling{}, LogitBias{}, Logprobs{}, Logprob{}, NoConstraint, Constraint{}, Queued, Event{}, StopEOS, Result{}, Usage{}, Stats{},
 	Unloaded, Model{}, Progress{}, Ending(""), &ModelNotFoundError{}, &LoadError{}, &ContextOverflowError{}, &MemoryError{}, &RequestError{},
-	&UnsupportedError{}, &EngineError{},
+	&UnsupportedError{}, &EngineError{}, &ConstraintStats{},
 }
 
 func TestEveryTypeIsInTheTable(t *testing.T) {

@@ -72,7 +72,7 @@ func boundedBy(file []byte, read func() error) error {
 	runtime.ReadMemStats(&before)
 	err := read()
 	runtime.ReadMemStats(&after)
-	if took := after.TotalAlloc - before.TotalAlloc; took > uint64(4*len(file))+96<<10 {
+	if took := after.TotalAlloc - before.TotalAlloc; took > uint64(allowance*len(file))+96<<10 {
 		return fmt.Errorf("%d bytes were allocated for a file of %d", took, len(file))
 	}
 	return err
