@@ -32,7 +32,7 @@ func init() {
 		{"L1", "rpc/server.go", "if s.in.framing() == ndjson {", "if s.in.framing() != undecided {", ".", "TestL1", []string{"-tags=scripted"}},
 		{"L2", "rpc/parent.go", "if pid > 0 {", "if pid < 0 {", ".", "TestL2", []string{"-tags=scripted", "-timeout=90s"}},
 		{"L3", "rpc/writer.go", "if _, err := w.out.Write(piece); err != nil {", "if _, err := w.out.Write(piece); err != nil && w.stall > 0 {", ".", "TestL3", []string{"-tags=scripted", "-timeout=90s"}},
-		{"L4", "main.go", "signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)", "signal.NotifyContext(ctx, os.Interrupt)", ".", "TestL4", []string{"-tags=scripted"}},
+		{"L4", "main.go", "signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)", "signal.NotifyContext(ctx, os.Interrupt, syscall.SIGUSR2)", ".", "TestL4", []string{"-tags=scripted"}},
 		{"L6", "rpc/log.go", "case s.closed || len(s.buf)+len(line) > logSinkBytes:", "case s.closed || len(s.buf)+len(line) > 100*logSinkBytes:", ".", "TestL6", []string{"-tags=scripted"}},
 		{"L7", "agent/marks.go", "left != nil && !force {", "left != nil && force {", "./agent", "TestL7", nil},
 		{"L7, the program", "agent/marks.go", "left != nil && !force {", "left != nil && force {", ".", "TestL7", []string{"-tags=scripted"}},
