@@ -89,12 +89,13 @@ var byteOrderMark = []byte("\xef\xbb\xbf")
 // it says nothing.
 func (f *frames) detect() error {
 	for marked := false; ; {
-		first, err := f.r.Peek(1)
+		seen, err := f.r.Peek(1)
 		if err != nil {
 			return err
 		}
+		first := seen[0] // the next Peek may move what this one has shown
 		blank := 0
-		switch first[0] {
+		switch first {
 		case ' ', '\t', '\r', '\n':
 			blank = 1
 		case byteOrderMark[0]:
@@ -105,7 +106,7 @@ func (f *frames) detect() error {
 		}
 		if blank == 0 {
 			mode := contentLength
-			if first[0] == '{' || first[0] == '[' {
+			if first == '{' || first == '[' {
 				mode = ndjson
 			}
 			f.mode.Store(int32(mode))

@@ -177,6 +177,9 @@ func TestFrameByteOrderMark(t *testing.T) {
 		mark:                                   "",
 	} {
 		require.Equal(t, want, readAll(t, strings.NewReader(input), schema.DefaultLimits()), "%q", input)
+		for size := 1; size < len(input); size++ {
+			require.Equal(t, want, readAll(t, &pieces{[]byte(input), size}, schema.DefaultLimits()), "%q in pieces of %d", input, size)
+		}
 	}
 }
 
