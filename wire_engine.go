@@ -27,7 +27,7 @@ func (e mlxEngine) Open(ctx context.Context, model string) (*agent.Model, error)
 	if err != nil {
 		return nil, err
 	}
-	m := &agent.Model{Info: o.Info, Tokenizer: nativeTokenizer{o.Tokenizer}}
+	m := &agent.Model{Info: o.Info, Tokenizer: nativeTokenizer{o.Tokenizer}, TemplateSource: o.TemplateSource}
 	if o.Template != nil {
 		m.Template = o.Template
 	}

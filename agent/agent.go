@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"harmonyd/agent/conversation"
+	"harmonyd/agent/parse"
 	"harmonyd/agent/prompt"
 	"harmonyd/engine/job"
 	"harmonyd/schema"
@@ -92,7 +93,8 @@ type Agent struct {
 // opened is a model with its renderer.
 type opened struct {
 	*Model
-	renderer *prompt.Renderer
+	renderer prompt.ChatRenderer
+	format   parse.Format // of answers
 }
 
 // New returns an Agent over an engine and a toolbox, both of which stay the
@@ -267,11 +269,16 @@ func (a *Agent) ListTools(_ context.Context, p schema.ToolsListParams) (schema.T
 
 // render returns the ids of a conversation with tools.
 func (o *opened) render(messages []schema.Message, tools []schema.ToolSpec) ([]int32, error) {
-	messages, err := prompt.WithTools(messages, tools)
-	if err != nil {
-		return nil, err
+	return o.renderer.RenderChat(prompt.Chat{Messages: messages, Tools: tools})
+}
+
+// newRenderer renders for a model: GPT-OSS has a format of its own, which its template
+// only imitates.
+func newRenderer(m *Model) (prompt.ChatRenderer, error) {
+	if m.Info.Family == "gpt_oss" {
+		return prompt.NewHarmony(m.Tokenizer, prompt.HarmonyOptions{Now: time.Now})
 	}
-	return o.renderer.Render(messages)
+	return prompt.New(m.Tokenizer, m.Template)
 }
 
 // open opens a model and gives it the renderer that it had before, if that is
@@ -283,10 +290,10 @@ func (a *Agent) open(ctx context.Context, model string) (*opened, error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	o := &opened{Model: m}
+	o := &opened{Model: m, format: parse.Detect(m.Info.Family, m.TemplateSource)}
 	if before := a.opened[m.Info.ID]; before != nil && before.Tokenizer == m.Tokenizer {
 		o.renderer = before.renderer
-	} else if o.renderer, err = prompt.New(m.Tokenizer, m.Template); err != nil {
+	} else if o.renderer, err = newRenderer(m); err != nil {
 		return nil, err
 	}
 	a.opened[m.Info.ID], a.opened[model] = o, o

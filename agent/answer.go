@@ -19,19 +19,21 @@ type answer struct {
 	prompt int // tokens
 	cached int // of those, the ones that needed no work; -1 until it is known
 	stream TokenStream
-	parser parse.Parser // nil where there are no tools
+	parser parse.Parser // nil for a prompt, whose answer is text
 	stops  *stopStrings
 	step   []byte // what the last token completed
 
-	text     []byte // all that the sink got
-	called   []schema.ToolCall
-	problems []string  // of what looked like calls
-	tokens   int       // generated tokens that count
-	unsaid   int       // of those, the ones whose text the sink does not have yet
-	stopped  int       // the stop string that ended the answer, or -1
-	enough   bool      // one call was asked for, and is there
-	kept     bool      // it is added to the conversation
-	begun    time.Time // when the engine got the request
+	text      []byte // all that the sink got, but for the reasoning
+	thoughts  []byte // the reasoning
+	called    []schema.ToolCall
+	problems  []string  // of what looked like calls
+	tokens    int       // generated tokens that count
+	unsaid    int       // of those, the ones whose text the sink does not have yet
+	stopped   int       // the stop string that ended the answer, or -1
+	enough    bool      // one call was asked for, and is there
+	enveloped bool      // a grammar writes the calls
+	kept      bool      // it is added to the conversation
+	begun     time.Time // when the engine got the request
 }
 
 func newAnswer(round int, stop []string) answer {
@@ -48,9 +50,6 @@ func (t *turn) ask(ctx context.Context) (schema.StopReason, error) {
 		}
 	}
 	t.stream = t.model.Tokenizer.NewStream()
-	if len(t.tools) > 0 {
-		t.parser = parse.NewHermes()
-	}
 	ids, err := t.encode(t.model)
 	if err != nil {
 		return "", err
@@ -75,6 +74,11 @@ func (t *turn) ask(ctx context.Context) (schema.StopReason, error) {
 	req.MaxTokens = max(left, 0)
 	if req.Constraint, err = t.constraint(ctx); err != nil {
 		return "", err
+	}
+	if t.params.Messages != nil {
+		if t.parser, err = t.newParser(ids); err != nil {
+			return "", err
+		}
 	}
 	t.begun = time.Now()
 	g, err := t.agent.engine.Start(req)
@@ -178,7 +182,12 @@ func (t *turn) event(ctx context.Context, ev job.Event, g Generation) {
 		t.tokens++
 		t.unsaid++
 		t.step = t.stream.AppendStep(t.step[:0], ev.ID)
-		if t.emit(ctx, t.step); t.stopped >= 0 || t.enough {
+		if t.parser == nil {
+			t.pass(ctx, t.step)
+		} else {
+			t.take(ctx, t.parser.Token(ev.ID, t.step))
+		}
+		if t.stopped >= 0 || t.enough {
 			g.Stop(t.tokens)
 		}
 	}
@@ -194,7 +203,21 @@ func (t *turn) prefilled(state schema.GenerateState, done int) {
 	})
 }
 
-// emit looks for calls and stop strings in new text and passes on what is certain.
+// newParser returns a parser of the answer to a prompt. Where a grammar writes the
+// calls, it writes them in Hermes' format.
+func (t *turn) newParser(prompt []int32) (parse.Parser, error) {
+	format := t.model.format
+	if t.enveloped {
+		format, _ = parse.Named("hermes")
+	}
+	specs := make([]schema.ToolSpec, len(t.tools))
+	for i := range t.tools {
+		specs[i] = t.tools[i].ToolSpec
+	}
+	return format.New(t.model.Tokenizer, parse.Options{Tools: specs, Prompt: prompt})
+}
+
+// emit takes text of which no token is known.
 func (t *turn) emit(ctx context.Context, text []byte) {
 	if t.parser == nil {
 		t.pass(ctx, text)
@@ -204,17 +227,20 @@ func (t *turn) emit(ctx context.Context, text []byte) {
 }
 
 // take takes what a parser has found.
-func (t *turn) take(ctx context.Context, pieces []parse.Piece) {
-	for _, p := range pieces {
+func (t *turn) take(ctx context.Context, parts []parse.Part) {
+	for _, p := range parts {
 		switch {
 		case t.stopped >= 0 || t.enough:
 			return
-		case p.Call == nil:
+		case p.Kind == parse.Text:
 			t.pass(ctx, []byte(p.Text))
-		case p.Call.Problem != "":
+		case p.Kind == parse.Reasoning:
+			t.thoughts = append(t.thoughts, p.Text...)
+			t.tell(ctx, schema.ChannelReasoning, p.Text)
+		case p.Kind == parse.CallFinished && p.Call.Problem != "":
 			t.problems = append(t.problems, p.Call.Problem)
-			t.pass(ctx, []byte(parse.HermesOpen+p.Call.Raw+parse.HermesClose))
-		default:
+			t.pass(ctx, []byte(p.Call.Raw))
+		case p.Kind == parse.CallFinished:
 			t.called = append(t.called, schema.ToolCall{CallID: t.callID(), Name: p.Call.Name, Arguments: p.Call.Arguments})
 			t.enough = t.params.ParallelToolCalls != nil && !*t.params.ParallelToolCalls
 		}
@@ -232,15 +258,13 @@ func (t *turn) pass(ctx context.Context, text []byte) {
 // a mistake of the model's only where it ended the answer itself.
 func (t *turn) flush(ctx context.Context, ended bool) {
 	if t.parser != nil {
-		pieces := t.parser.Flush()
-		if !ended {
-			for i, p := range pieces {
-				if p.Call != nil {
-					pieces[i] = parse.Piece{Text: parse.HermesOpen + p.Call.Raw}
-				}
+		parts := t.parser.Flush()
+		for i, p := range parts {
+			if !ended && p.Kind == parse.CallFinished {
+				parts[i] = parse.Part{Kind: parse.Text, Text: p.Call.Raw}
 			}
 		}
-		t.take(ctx, pieces)
+		t.take(ctx, parts)
 	}
 	if t.stopped < 0 {
 		t.say(ctx, t.stops.flush())
@@ -253,10 +277,15 @@ func (t *turn) say(ctx context.Context, text []byte) {
 		return
 	}
 	t.text = append(t.text, text...)
+	t.tell(ctx, schema.ChannelText, string(text))
+}
+
+// tell gives the sink text of a channel.
+func (t *turn) tell(ctx context.Context, channel schema.Channel, text string) {
 	if n := min(t.unsaid, len(t.logprobs)); n > 0 {
 		t.sink.Logprobs(t.logprobs[len(t.logprobs)-n:])
 	}
-	t.sink.Text(ctx, schema.ChannelText, string(text), t.unsaid)
+	t.sink.Text(ctx, channel, text, t.unsaid)
 	t.unsaid = 0
 }
 

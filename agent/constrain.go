@@ -117,6 +117,7 @@ func (t *turn) envelope(ctx context.Context, must bool, format *schema.ResponseF
 	default:
 		return job.Constraint{}, schema.InvalidParam("/toolChoice", "a tool must be called, and the request has none")
 	}
+	t.enveloped = true
 	open, close := t.grammarMark(parse.HermesOpen), t.grammarMark(parse.HermesClose)
 	rules = append(rules, fmt.Sprintf(`call: %s "\n" object "}\n" %s`, open, close), "object: "+strings.Join(calls, " | "))
 	several := t.params.ParallelToolCalls == nil || *t.params.ParallelToolCalls

@@ -59,6 +59,9 @@ type Model struct {
 	Tokenizer Tokenizer
 	// Template is nil where the model has no chat template.
 	Template Template
+	// TemplateSource is the text of Template, which tells in what format the model
+	// writes calls and reasoning.
+	TemplateSource string
 }
 
 // Tokenizer turns text into the token ids of one model and back. It is safe

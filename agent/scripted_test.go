@@ -80,6 +80,7 @@ func model(fields, text string) string {
 type recorder struct {
 	mu       sync.Mutex
 	pieces   []string
+	thoughts string
 	tokens   int
 	logprobs []schema.TokenLogprobs
 	statuses []schema.GenerateStatus
@@ -92,10 +93,14 @@ type recorder struct {
 
 func (r *recorder) Text(ctx context.Context, channel schema.Channel, text string, tokens int) {
 	r.mu.Lock()
-	if channel != schema.ChannelText || text == "" {
-		panic("unexpected text")
+	if text == "" {
+		panic("no text")
 	}
-	r.pieces = append(r.pieces, text)
+	if channel == schema.ChannelText {
+		r.pieces = append(r.pieces, text)
+	} else {
+		r.thoughts += text
+	}
 	r.tokens += tokens
 	r.mu.Unlock()
 	if r.text != nil {

@@ -126,13 +126,13 @@ func TestToolLoop(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, schema.StopEndTurn, res.StopReason)
 	require.Equal(t, "It is there.", res.Message.Content.Text())
-	require.Equal(t, "Let me see. Now this. It is there.", r.all(), "marks are no text")
+	require.Equal(t, "Let me see.Now this.It is there.", r.all(), "marks are no text, and neither is the space around them")
 	require.Equal(t, []string{"g.0 pending", "g.0 running", "g.0 completed", "g.1 pending", "g.1 running", "g.1 completed"}, r.became())
 	require.Equal(t, 3, res.Usage.Rounds)
 	require.Equal(t, []schema.Message{
-		{Role: schema.RoleAssistant, Content: schema.TextContent("Let me see. "), ToolCalls: []schema.ToolCall{{CallID: "g.0", Name: "read", Arguments: json.RawMessage(`{"q":"a"}`)}}},
+		{Role: schema.RoleAssistant, Content: schema.TextContent("Let me see."), ToolCalls: []schema.ToolCall{{CallID: "g.0", Name: "read", Arguments: json.RawMessage(`{"q":"a"}`)}}},
 		{Role: schema.RoleTool, ToolCallID: "g.0", Name: "read", Content: schema.TextContent("result of read")},
-		{Role: schema.RoleAssistant, Content: schema.TextContent("Now this. "), ToolCalls: []schema.ToolCall{{CallID: "g.1", Name: "grep", Arguments: json.RawMessage(`{"q":"x"}`)}}},
+		{Role: schema.RoleAssistant, Content: schema.TextContent("Now this."), ToolCalls: []schema.ToolCall{{CallID: "g.1", Name: "grep", Arguments: json.RawMessage(`{"q":"x"}`)}}},
 		{Role: schema.RoleTool, ToolCallID: "g.1", Name: "grep", Content: schema.TextContent("result of grep")},
 		{Role: schema.RoleAssistant, Content: schema.TextContent("It is there.")},
 	}, res.Messages)
@@ -249,7 +249,7 @@ func TestToolModes(t *testing.T) {
 		require.Equal(t, schema.StopToolCalls, res.StopReason)
 		require.Equal(t, res.Message.ToolCalls, res.ToolCalls)
 		require.Equal(t, []string{"f", "g"}, []string{res.ToolCalls[0].Name, res.ToolCalls[1].Name})
-		require.Equal(t, "a b", r.all())
+		require.Equal(t, "ab", r.all())
 		require.Equal(t, []string{"g.0 pending", "g.1 pending"}, r.became())
 	}
 	for _, off := range []func(*schema.GenerateParams){
@@ -265,12 +265,12 @@ func TestToolModes(t *testing.T) {
 	// One call at a time ends the answer behind the first.
 	p, r := toolTurn("go"), &recorder{}
 	p.ParallelToolCalls, p.ToolMode = ptr(false), schema.ToolReturn
-	p.Stop = []string{"a ?"} // which holds the text back until the end
+	p.Stop = []string{"a?"} // which holds the text back until the end
 	res, err := a.Generate(t.Context(), p, r, nil)
 	require.NoError(t, err)
 	require.Equal(t, schema.StopToolCalls, res.StopReason)
 	require.Len(t, res.ToolCalls, 1)
-	require.Equal(t, "a ", r.all())
+	require.Equal(t, "a", r.all())
 	// Nobody to call them is something that the model is told.
 	res, err = a.Generate(t.Context(), func() schema.GenerateParams { p := toolTurn("go"); p.MaxRounds = 1; return p }(), &recorder{}, nil)
 	require.NoError(t, err)
@@ -353,7 +353,7 @@ func TestCancelReachesTools(t *testing.T) {
 		res, err := a.Generate(ctx, toolTurn("go"), r, h)
 		require.NoError(t, err)
 		require.Equal(t, schema.StopCancelled, res.StopReason)
-		require.Equal(t, "Wait. ", res.Message.Content.Text())
+		require.Equal(t, "Wait.", res.Message.Content.Text())
 		require.Equal(t, "Error: Cancelled.", res.Messages[2].Content.Text())
 		all := r.became()
 		require.Contains(t, all, "g.0 cancelled")
@@ -449,4 +449,23 @@ func TestCallIDs(t *testing.T) {
 		}
 	}
 	require.Len(t, ids, 9)
+}
+
+// TestReasoningIsAChannel: what a model thinks between its marks is told apart from
+// its answer, and stays with the message.
+func TestReasoningIsAChannel(t *testing.T) {
+	a := New(newScripted(t, toolScript("", "<think>\nHm, hm.\n</think>\n\nIt is.")), noTools{}, Options{})
+	r := &recorder{}
+	res, err := a.Generate(t.Context(), chat("x"), r, nil)
+	require.NoError(t, err)
+	require.Equal(t, "It is.", res.Message.Content.Text())
+	require.Equal(t, "Hm, hm.", strings.TrimSpace(res.Message.Content.Reasoning()))
+	require.Equal(t, schema.PartReasoning, res.Message.Content[0].Type)
+	require.Equal(t, res.Message.Content.Reasoning(), r.thoughts)
+	require.Equal(t, "It is.", r.all())
+	// A prompt's answer is text, whatever it looks like.
+	p := raw("x")
+	res, err = a.Generate(t.Context(), p, &recorder{}, nil)
+	require.NoError(t, err)
+	require.Contains(t, res.Message.Content.Text(), "<think>")
 }

@@ -233,7 +233,11 @@ func (t *turn) run(ctx context.Context) (schema.StopReason, error) {
 
 // message is the answer as a message.
 func (t *turn) message() schema.Message {
-	return schema.Message{Role: schema.RoleAssistant, Content: schema.TextContent(string(t.text)), ToolCalls: t.called}
+	m := schema.Message{Role: schema.RoleAssistant, Content: schema.TextContent(string(t.text)), ToolCalls: t.called}
+	if len(t.thoughts) > 0 {
+		m.Content = append(schema.Content{{Type: schema.PartReasoning, Text: string(t.thoughts)}}, m.Content...)
+	}
+	return m
 }
 
 // add adds the answer to the conversation, unless it is there or was never begun. One

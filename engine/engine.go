@@ -89,6 +89,8 @@ type Model struct {
 	Info      job.Model
 	Tokenizer *native.Tokenizer
 	Template  *native.Template // nil where the model has none
+	// TemplateSource is the text of Template.
+	TemplateSource string
 }
 
 // New starts an engine. The caller closes it.

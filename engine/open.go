@@ -33,6 +33,7 @@ type opened struct {
 type texts struct {
 	tokenizer *native.Tokenizer
 	template  *native.Template // nil where the model has none
+	source    string           // of the template
 
 	// grammars is the vocabulary as grammars need it. It takes up to two seconds, so
 	// it is made when the first constraint comes.
@@ -123,7 +124,8 @@ func (e *Engine) Open(ctx context.Context, model string) (*Model, error) {
 		}
 		return nil, &job.LoadError{Model: m.id, Cause: err.Error()}
 	}
-	return &Model{Info: info, Tokenizer: m.opened.text.tokenizer, Template: m.opened.text.template}, nil
+	text := m.opened.text
+	return &Model{Info: info, Tokenizer: text.tokenizer, Template: text.template, TemplateSource: text.source}, nil
 }
 
 // tokenizerConfig is the part of tokenizer_config.json that templates need.
@@ -174,7 +176,7 @@ func readTexts(folder string) (*texts, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &texts{}
+	t := &texts{source: source}
 	if t.tokenizer, err = native.LoadTokenizer(tokenizerJSON, configJSON); err != nil {
 		return nil, fmt.Errorf("tokenizer.json: %w", err)
 	}

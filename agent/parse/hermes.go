@@ -5,6 +5,12 @@ import (
 	"strings"
 )
 
+// The marks of the Hermes format.
+const (
+	HermesOpen  = "<tool_call>"
+	HermesClose = "</tool_call>"
+)
+
 // Hermes is the format of Nous Hermes, Qwen and many others: a JSON object with
 // name and arguments behind a <tool_call> mark. The same marks are around other
 // bodies in the formats of Qwen-Coder and GLM; which body a call has shows in its

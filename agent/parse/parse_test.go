@@ -369,14 +369,6 @@ func TestEndlessCalls(t *testing.T) {
 	}
 }
 
-// TestSeam: what package agent sees of the Hermes format.
-func TestSeam(t *testing.T) {
-	p := NewHermes()
-	parts := append([]Part{}, p.Next([]byte("Wait. <tool_call>{\"name\":\"f\"}\n</tool_call>\nok <tool_call>x"))...)
-	parts = append(parts, p.Flush()...)
-	require.Equal(t, `T[Wait.] T[ ] C[f {}] T[ok] T[ ] X[it has no end: x]`, show(parts))
-}
-
 // FuzzParse: no input makes any format lose a byte, panic, loop, or depend on how
 // the answer is cut.
 func FuzzParse(f *testing.F) {
