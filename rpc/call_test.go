@@ -79,9 +79,23 @@ func TestR9ToolCalls(t *testing.T) {
 				require.Equal(t, 1, asked[id], "told of what was not asked: %s", id)
 			}
 			require.Zero(t, agent.Running())
-			require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
+			requireGoroutines(t, goroutines)
 		})
 	}
+}
+
+// requireGoroutines demands that there are no more goroutines than so many. The
+// runtime's own, which runs finalizers and is of no bubble, counts while it does so: it
+// gets its turn.
+func requireGoroutines(t *testing.T, most int) {
+	t.Helper()
+	for range 10_000 {
+		if runtime.NumGoroutine() <= most {
+			return
+		}
+		runtime.Gosched()
+	}
+	require.LessOrEqual(t, runtime.NumGoroutine(), most)
 }
 
 // TestProgressNeedsNoMemory: a client that reports progress of its tools all the

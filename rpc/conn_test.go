@@ -157,7 +157,7 @@ func TestR12InFlightLimit(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Len(t, c.Received(), 256)
-		require.LessOrEqual(t, runtime.NumGoroutine(), before)
+		requireGoroutines(t, before)
 		require.NoError(t, c.Call("tokens/count", map[string]any{"text": "a"}, nil, nil))
 	})
 }
