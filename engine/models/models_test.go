@@ -17,7 +17,7 @@ const tinyConfig = `{"model_type": "llama", "hidden_size": 64, "intermediate_siz
 func TestSizes(t *testing.T) {
 	m, err := New("llama", []byte(tinyConfig))
 	require.NoError(t, err)
-	require.Equal(t, Sizes{Vocab: 100, Context: 512, CachePerToken: 2 * 3 * 2 * 16, Widest: 96}, m.Sizes())
+	require.Equal(t, Sizes{Vocab: 100, Layers: 3, Context: 512, CachePerToken: 2 * 3 * 2 * 16, CopiedPerToken: 2 * 16, Widest: 96}, m.Sizes())
 	require.True(t, m.Ignores("lm_head.weight"), "tied, since the config does not say")
 	require.True(t, m.Ignores("model.layers.0.self_attn.rotary_emb.inv_freq"))
 	require.False(t, m.Ignores("model.norm.weight"))
@@ -102,7 +102,7 @@ const gemmaConfig = `{"model_type": "gemma3_text", "hidden_size": 64, "intermedi
 	"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 100, "sliding_window": 16}`
 
 func TestGemma3Sizes(t *testing.T) {
-	want := Sizes{Vocab: 100, CachePerToken: 2 * 2 * 32, SlidingPerToken: 6 * 2 * 2 * 32, Window: 16, Widest: 128}
+	want := Sizes{Vocab: 100, Layers: 7, CachePerToken: 2 * 2 * 32, SlidingPerToken: 6 * 2 * 2 * 32, Window: 16, CopiedPerToken: 2 * 32, Widest: 128}
 	m, err := New("gemma3_text", []byte(gemmaConfig))
 	require.NoError(t, err)
 	require.Equal(t, want, m.Sizes())
@@ -119,7 +119,7 @@ func TestGemma3Sizes(t *testing.T) {
 	m, err = New("gemma3", []byte(`{"model_type": "gemma3", "text_config": {"hidden_size": 2560, "intermediate_size": 10240,
 		"num_hidden_layers": 34, "sliding_window": 1024, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}}`))
 	require.NoError(t, err)
-	require.Equal(t, Sizes{Vocab: 262208, CachePerToken: 5 * 2 * 4 * 256, SlidingPerToken: 29 * 2 * 4 * 256, Window: 1024, Widest: 10240},
+	require.Equal(t, Sizes{Vocab: 262208, Layers: 34, CachePerToken: 5 * 2 * 4 * 256, SlidingPerToken: 29 * 2 * 4 * 256, Window: 1024, CopiedPerToken: 4 * 256, Widest: 10240},
 		m.Sizes())
 	for name, ignored := range map[string]bool{
 		"vision_tower.a.weight": true, "multi_modal_projector.b": true, "language_model.lm_head.weight": true,
