@@ -105,13 +105,16 @@ test-fuzz:
 	@$(MAKE) fuzz FUZZTIME=2s
 
 .PHONY: fuzz
-# go test fuzzes one target of one package at a time.
+# go test fuzzes one target of one package at a time. Where its time is up while an
+# input runs, it sometimes calls its own deadline a failure; a real one names the input.
 fuzz: deps ## run every fuzz target for FUZZTIME (60s) each
 	@grep -rEo '^func Fuzz[[:alnum:]_]+' --include='*_test.go' $(SOURCES) | \
 	while IFS=: read -r file func; do \
 	  name=$${func#func }; \
 	  echo "fuzz: ./$$(dirname "$$file") $$name"; \
-	  go test -run '^$$' -fuzz "^$$name\$$" -fuzztime '$(FUZZTIME)' -fuzzminimizetime 1x "./$$(dirname "$$file")" </dev/null || exit; \
+	  out=$$(go test -run '^$$' -fuzz "^$$name\$$" -fuzztime '$(FUZZTIME)' -fuzzminimizetime 1x "./$$(dirname "$$file")" </dev/null 2>&1) && failed= || failed=1; \
+	  echo "$$out"; \
+	  if [[ $$failed && ( $$out != *'context deadline exceeded'* || $$out == *'Failing input'* ) ]]; then exit 1; fi; \
 	done
 
 RECORDED = printf '%s: %s, commit %s, %s\n' "$@" "$$(date -u +%F)" "$$(git describe --always --dirty)" "$$(go version)"
