@@ -281,8 +281,9 @@ func newRenderer(m *Model) (prompt.ChatRenderer, error) {
 	return prompt.New(m.Tokenizer, m.Template)
 }
 
-// open opens a model and gives it the renderer that it had before, if that is
-// of the same tokenizer: a new one encodes each control token.
+// open opens a model and gives it the renderer and the format that it had before, if
+// they are of the same tokenizer: a new renderer encodes each control token, and the
+// format is looked for in the whole template.
 func (a *Agent) open(ctx context.Context, model string) (*opened, error) {
 	m, err := a.engine.Open(ctx, model)
 	if err != nil {
@@ -290,11 +291,13 @@ func (a *Agent) open(ctx context.Context, model string) (*opened, error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	o := &opened{Model: m, format: parse.Detect(m.Info.Family, m.TemplateSource)}
+	o := &opened{Model: m}
 	if before := a.opened[m.Info.ID]; before != nil && before.Tokenizer == m.Tokenizer {
-		o.renderer = before.renderer
+		o.renderer, o.format = before.renderer, before.format
 	} else if o.renderer, err = newRenderer(m); err != nil {
 		return nil, err
+	} else {
+		o.format = parse.Detect(m.Info.Family, m.TemplateSource)
 	}
 	a.opened[m.Info.ID], a.opened[model] = o, o
 	return o, nil

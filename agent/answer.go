@@ -210,11 +210,7 @@ func (t *turn) newParser(prompt []int32) (parse.Parser, error) {
 	if t.enveloped {
 		format, _ = parse.Named("hermes")
 	}
-	specs := make([]schema.ToolSpec, len(t.tools))
-	for i := range t.tools {
-		specs[i] = t.tools[i].ToolSpec
-	}
-	return format.New(t.model.Tokenizer, parse.Options{Tools: specs, Prompt: prompt})
+	return format.New(t.model.Tokenizer, parse.Options{Tools: t.specs(), Prompt: prompt})
 }
 
 // emit takes text of which no token is known.

@@ -17,8 +17,9 @@ import (
 // that a small model could go on with for ever, and with one spelling of what stands
 // between members, so that more tokens are forced.
 const (
-	guidance = `"x-guidance":{"whitespace_flexible":false,"item_separator":", ","key_separator":": "}`
-	lenient  = `"x-guidance":{"whitespace_flexible":false,"item_separator":", ","key_separator":": ","lenient":true}`
+	spelling = `"x-guidance":{"whitespace_flexible":false,"item_separator":", ","key_separator":": "`
+	guidance = spelling + `}`
+	lenient  = spelling + `,"lenient":true}`
 )
 
 // guided is a schema with options for the grammar. They come last: of two members of
@@ -27,10 +28,7 @@ const (
 func guided(source []byte, options string) string {
 	source = bytes.TrimSpace(source)
 	inner := bytes.TrimSpace(bytes.TrimPrefix(source, []byte("{")))
-	switch {
-	case !bytes.HasPrefix(source, []byte("{")): // true
-		return "{" + options + "}"
-	case bytes.Equal(inner, []byte("}")):
+	if !bytes.HasPrefix(source, []byte("{")) || bytes.Equal(inner, []byte("}")) { // true, or empty
 		return "{" + options + "}"
 	}
 	return string(source[:len(source)-1]) + "," + options + "}"

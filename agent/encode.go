@@ -21,15 +21,20 @@ func (t *turn) encode(m *opened) ([]int32, error) {
 		}
 		return ids, err
 	}
+	all := slices.Concat(t.history, t.added)
+	if p := t.params.ContextOverflow; p == "" || p == schema.OverflowError {
+		return m.render(all, t.specs())
+	}
+	return t.fit(m, all, t.specs())
+}
+
+// specs are the turn's tools as the model is told of them.
+func (t *turn) specs() []schema.ToolSpec {
 	specs := make([]schema.ToolSpec, len(t.tools))
 	for i := range t.tools {
 		specs[i] = t.tools[i].ToolSpec
 	}
-	all := slices.Concat(t.history, t.added)
-	if p := t.params.ContextOverflow; p == "" || p == schema.OverflowError {
-		return m.render(all, specs)
-	}
-	return t.fit(m, all, specs)
+	return specs
 }
 
 // fit leaves messages out until the rest and an answer have room in the context. A

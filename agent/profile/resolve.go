@@ -55,26 +55,24 @@ type Model struct {
 // ChooseModel is the model of a conversation: the one that the command line names, then that
 // of a profile, which is named there too, then the one that the conversation had.
 func ChooseModel(request string, p Profile, saved SavedChat) (string, Origin) {
-	switch {
-	case request != "":
-		return request, Origin{Source: FromRequest}
-	case p.Model != "":
-		return p.Model, Origin{FromProfile, p.Name}
-	case saved.Model != "":
-		return saved.Model, Origin{Source: FromSavedChat}
-	}
-	return "", Origin{Source: FromDefault}
+	return choose(request, p.Model, p.Name, saved.Model)
 }
 
 // ChoosePromptConfig is the prompt config of a conversation, in the order of ChooseModel.
 func ChoosePromptConfig(request string, p Profile, saved SavedChat) (string, Origin) {
+	return choose(request, p.PromptConfig, p.Name, saved.PromptConfig)
+}
+
+// choose is the first of them that is there, with where it came from; name is the
+// profile's.
+func choose(request, profile, name, saved string) (string, Origin) {
 	switch {
 	case request != "":
 		return request, Origin{Source: FromRequest}
-	case p.PromptConfig != "":
-		return p.PromptConfig, Origin{FromProfile, p.Name}
-	case saved.PromptConfig != "":
-		return saved.PromptConfig, Origin{Source: FromSavedChat}
+	case profile != "":
+		return profile, Origin{FromProfile, name}
+	case saved != "":
+		return saved, Origin{Source: FromSavedChat}
 	}
 	return "", Origin{Source: FromDefault}
 }
