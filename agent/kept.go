@@ -45,6 +45,13 @@ func (s *session) write(asked, answered []schema.Message, turn conversation.Turn
 	return nil
 }
 
+// kept reports whether the session is written down.
+func (s *session) kept() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log != nil
+}
+
 // close ends the writing, once the turn that runs has ended. What was appended is on
 // the disk.
 func (s *session) close() {

@@ -84,7 +84,7 @@ func (a *Agent) ForkSession(_ context.Context, p schema.SessionParams) (schema.S
 		return schema.SessionResult{}, err
 	}
 	fork := &session{model: s.model, tools: s.tools, turn: make(chan struct{}, 1), messages: s.conversation(nil)}
-	if s.log != nil {
+	if s.kept() {
 		if fork.log, err = a.conversations.Fork(p.SessionID, ""); err != nil {
 			return schema.SessionResult{}, keptError(p.SessionID, err)
 		}
