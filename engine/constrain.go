@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"harmonyd/engine/job"
@@ -224,21 +223,4 @@ func (g *Generation) readConstrained() error {
 		return fmt.Errorf("constraint: %w", err)
 	}
 	return nil
-}
-
-// emit hands a token out and reports whether it was the last one. The ring has room.
-func (g *Generation) emit(id int32) (ended bool, err error) {
-	g.tokens = append(g.tokens, id) // within its capacity
-	if slices.Contains(g.stops, id) {
-		return true, g.end(job.StopEOS)
-	}
-	g.count++
-	g.ring.push(job.Event{Kind: job.Token, ID: id})
-	if g.count == 1 {
-		g.times.first = time.Now()
-	}
-	if g.count == g.limit {
-		return true, g.end(g.limitReason())
-	}
-	return false, nil
 }

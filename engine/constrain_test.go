@@ -306,21 +306,8 @@ func TestConstrainedCancel(t *testing.T) {
 	require.Len(t, want, 20)
 	for k := range 30 {
 		require.NoError(t, b.Unload(t.Context(), "tiny"))
-		var g *Generation
-		started := make(chan struct{})
-		b.intercept(func(step string, n int) error {
-			<-started
-			if n == k {
-				g.Cancel()
-			}
-			return nil
-		})
-		g = startConstrained(t, b, 50)
-		close(started)
-		o := consume(t, g)
-		require.NoError(t, o.err)
+		o, _ := b.cancelAt(t, k, func() *Generation { return startConstrained(t, b, 50) }, func(string) bool { return true })
 		require.Equal(t, want[:len(o.ids)], append([]int32{}, o.ids...), "cancel at step %d", k)
-		b.intercept(nil)
 		require.Equal(t, want, consume(t, startConstrained(t, b, 50)).ids, "after a cancel at step %d", k)
 	}
 }

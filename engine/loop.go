@@ -69,7 +69,7 @@ func (e *Engine) decode(g *Generation) error {
 	if g.walk != nil {
 		return e.constrained(g)
 	}
-	seq, ring, stops, limit := g.seq, g.ring, g.stops, g.limit
+	seq, ring, limit := g.seq, g.ring, g.limit
 	for {
 		// The first token is read before the second step is dispatched: where
 		// dispatching waits for the device, as on the CPU, it would come a whole
@@ -90,25 +90,34 @@ func (e *Engine) decode(g *Generation) error {
 			return fmt.Errorf("decode: %w", err)
 		}
 		g.flight--
-		g.tokens = append(g.tokens, id) // within its capacity
-		if slices.Contains(stops, id) {
-			return g.end(job.StopEOS)
-		}
-		g.count++
 		if ring.logprobs != nil {
 			seq.Logprobs(ring.slot())
 		}
-		ring.push(job.Event{Kind: job.Token, ID: id})
-		if g.count == 1 {
-			g.times.first = time.Now()
-		}
-		if g.count == limit {
-			return g.end(g.limitReason())
+		if ended, err := g.emit(id); ended || err != nil {
+			return err
 		}
 		if e.thread.attention.Load() || g.stopped() || !ring.room() {
 			return g.boundary()
 		}
 	}
+}
+
+// emit hands a token out and reports whether it was the last one. The ring has room,
+// and in its next slot the token's logprobs where they were asked for.
+func (g *Generation) emit(id int32) (ended bool, err error) {
+	g.tokens = append(g.tokens, id) // within its capacity
+	if slices.Contains(g.stops, id) {
+		return true, g.end(job.StopEOS)
+	}
+	g.count++
+	g.ring.push(job.Event{Kind: job.Token, ID: id})
+	if g.count == 1 {
+		g.times.first = time.Now()
+	}
+	if g.count == g.limit {
+		return true, g.end(g.limitReason())
+	}
+	return false, nil
 }
 
 // boundary settles what a step boundary must leave the same however fast the

@@ -224,30 +224,12 @@ func TestCancelAtEveryStep(t *testing.T) {
 	want := generate(t, b.Engine, request(prompt, 70)).ids
 	for k := range 65 {
 		require.NoError(t, b.Unload(t.Context(), "tiny"))
-		var g *Generation
-		started := make(chan struct{})
-		seen := 0
-		b.intercept(func(step string, n int) error {
-			if step == "Extend" || step == "Dispatch" {
-				<-started
-				if seen == k {
-					g.Cancel()
-				}
-				seen++
-			}
-			return nil
-		})
-		var err error
-		g, err = b.Start(request(prompt, 70))
-		require.NoError(t, err)
-		close(started)
-		o := consume(t, g)
-		require.NoError(t, o.err)
+		o, seen := b.cancelAt(t, k, b.starting(t, request(prompt, 70)),
+			func(step string) bool { return step == "Extend" || step == "Dispatch" })
 		require.Equal(t, job.StopCancelled, o.result.Reason, "cancel at step %d", k)
 		require.Equal(t, want[:len(o.ids)], append([]int32{}, o.ids...))
 		require.Equal(t, len(o.ids), o.result.Usage.GeneratedTokens)
 		require.LessOrEqual(t, seen, k+2, "steps after the cancel")
-		b.intercept(nil)
 		again := generate(t, b.Engine, request(prompt, 70))
 		require.Equal(t, want, again.ids, "after a cancel at step %d", k)
 		require.Equal(t, 29, again.result.Usage.CachedTokens, "the prompt stays cached")

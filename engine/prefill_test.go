@@ -21,28 +21,9 @@ func TestCancelBetweenPieces(t *testing.T) {
 		require.NoError(t, b.Unload(t.Context(), "tiny"))
 		m, _ := b.known("tiny")
 		m.pace = pace{}
-		var g *Generation
-		started := make(chan struct{})
-		seen := 0
-		b.intercept(func(step string, n int) error {
-			if step == "Proceed" {
-				<-started
-				if seen == k {
-					g.Cancel()
-				}
-				seen++
-			}
-			return nil
-		})
-		var err error
-		g, err = b.Start(request(prompt, 9))
-		require.NoError(t, err)
-		close(started)
-		o := consume(t, g)
-		require.NoError(t, o.err)
+		o, seen := b.cancelAt(t, k, b.starting(t, request(prompt, 9)), func(step string) bool { return step == "Proceed" })
 		require.Equal(t, job.StopCancelled, o.result.Reason, "cancel at piece %d", k)
 		require.Equal(t, k+1, seen, "pieces after the cancel")
-		b.intercept(nil)
 		again := generate(t, b.Engine, request(prompt, 9))
 		require.Equal(t, want, again.ids, "after a cancel at piece %d", k)
 		kept := []int{0, 0, 64, 64, 64, 199}[k]

@@ -91,6 +91,39 @@ func (b *bench) intercept(hook func(step string, n int) error) {
 	b.log, b.hook = nil, hook
 }
 
+// cancelAt consumes a generation that is cancelled at the kth of the steps that count. It
+// returns how many of these there were.
+func (b *bench) cancelAt(t *testing.T, k int, start func() *Generation, counts func(step string) bool) (o outcome, seen int) {
+	t.Helper()
+	var g *Generation
+	started := make(chan struct{})
+	b.intercept(func(step string, _ int) error {
+		if counts(step) {
+			<-started
+			if seen == k {
+				g.Cancel()
+			}
+			seen++
+		}
+		return nil
+	})
+	g = start()
+	close(started)
+	o = consume(t, g)
+	b.intercept(nil)
+	require.NoError(t, o.err)
+	return o, seen
+}
+
+// starting is start for cancelAt.
+func (b *bench) starting(t *testing.T, req job.Request) func() *Generation {
+	return func() *Generation {
+		g, err := b.Start(req)
+		require.NoError(t, err)
+		return g
+	}
+}
+
 func (b *bench) steps() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
