@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"harmonyd/engine"
@@ -230,10 +231,13 @@ func (p *peer) ask(r peerRequest) (reply peerReply, err error) {
 	if err != nil {
 		return reply, err
 	}
-	if _, err := p.in.Write(append(line, '\n')); err != nil {
+	// Of a peer that has ended, the pipe may say so first; why it did is in what it
+	// wrote last.
+	if _, err := p.in.Write(append(line, '\n')); err != nil && !errors.Is(err, syscall.EPIPE) {
 		return reply, p.died(err)
 	}
-	return reply, p.receive(&reply)
+	err = p.receive(&reply)
+	return reply, err
 }
 
 // receive reads one answer.
