@@ -151,6 +151,12 @@ kill-long: ## kill 2000 processes that write to a conversation
 constrain-long: deps ## 2,000 random schemas, four texts to each, and 100 by the default model: all must validate
 	go test -count=1 ./engine -run 'TestConstrainedTexts|TestDefaultModelWrites' -v -timeout 0 -schemas 2000 -seeds 4 -ownschemas 100
 
+.PHONY: json-schema-suite
+# make test runs it too, in a second.
+json-schema-suite: ## the official tests of JSON Schema through our validation, with what differs and why
+	@engine/deps.sh suite
+	CGO_ENABLED=0 go test -count=1 ./schema -run TestJSONSchemaTestSuite -v
+
 .PHONY: planted-breaks
 planted-breaks: deps ## plant every break that a figure's test must find, and see it found
 	go test -count=1 . -run TestPlantedBreaks -planted -v -timeout 0

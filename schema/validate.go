@@ -36,8 +36,8 @@ type Validator struct {
 }
 
 // Compile makes a Validator of a schema for an object: draft 2020-12, or
-// draft-07 where $schema says so. References may point into the schema itself
-// only; nothing is ever fetched. A pattern that is no RE2 expression is left
+// draft-07 where $schema says so. References may point into the schema itself, or to
+// those of the drafts, only; nothing is ever fetched. A pattern that is no RE2 expression is left
 // out and named in Unchecked: look-around and back-references are ECMAScript's,
 // and a matcher for them can be made to run for ever.
 //
@@ -63,8 +63,13 @@ func Compile(raw json.RawMessage) (*Validator, []FieldError) {
 	}
 	w := schemaWalk{}
 	w.root(root)
+	return w.compile(doc)
+}
+
+// compile is Compile for a schema that has been read, of any value.
+func (w *schemaWalk) compile(doc any) (*Validator, []FieldError) {
 	w.numbers(doc, "")
-	w.schema(root, "")
+	w.schema(doc, "")
 	if len(w.bad) > 0 {
 		return nil, w.bad[:min(len(w.bad), maxFieldErrors)]
 	}
@@ -74,11 +79,11 @@ func Compile(raw json.RawMessage) (*Validator, []FieldError) {
 	c.UseLoader(refusingLoader{})
 	const here = base + "schema"
 	if err := c.AddResource(here, doc); err != nil {
-		return nil, whole("%v", err)
+		return nil, []FieldError{{Message: err.Error()}}
 	}
 	compiled, err := c.Compile(here)
 	if err != nil {
-		return nil, compileErrors(err)
+		return nil, w.compileErrors(err)
 	}
 	return &Validator{compiled: compiled, Unchecked: w.unchecked, Subschemas: w.schemas}, nil
 }
@@ -117,7 +122,16 @@ func (refusingLoader) Load(string) (any, error) {
 const base = "https://tool.invalid/"
 
 // compileErrors turns what the compiler reports into places.
-func compileErrors(err error) []FieldError {
+func (w *schemaWalk) compileErrors(err error) []FieldError {
+	var missing *jsonschema.LoadURLError
+	if errors.As(err, &missing) {
+		// The error has the whole address, of which the schema may write only the end.
+		for _, r := range w.outside {
+			if document, _, _ := strings.Cut(r.Message, "#"); strings.HasSuffix(missing.URL, strings.TrimLeft(document, "./")) {
+				return []FieldError{{InstancePath: r.InstancePath, Message: fmt.Sprintf("got %q, want a reference into this schema: no other document is read", clip(r.Message))}}
+			}
+		}
+	}
 	var invalid *jsonschema.SchemaValidationError
 	var found *jsonschema.ValidationError
 	if !errors.As(err, &invalid) || !errors.As(invalid.Err, &found) {
@@ -150,6 +164,7 @@ func appendLeaves(places []FieldError, e *jsonschema.ValidationError) []FieldErr
 // schemaWalk looks at what the compiler would take and must not.
 type schemaWalk struct {
 	bad, unchecked []FieldError
+	outside        []FieldError // references that may leave the schema, with their texts
 	schemas        int
 }
 
@@ -216,7 +231,7 @@ func (w *schemaWalk) schema(v any, path string) {
 	}
 	for _, name := range references {
 		if ref, ok := s[name].(string); ok && !strings.HasPrefix(ref, "#") {
-			w.fail(path+"/"+name, "got %q, want a reference into this schema, beginning with #", clip(ref))
+			w.outside = append(w.outside, FieldError{InstancePath: path + "/" + name, Message: ref})
 		}
 	}
 	w.patterns(s, path)

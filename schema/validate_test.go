@@ -17,6 +17,9 @@ func TestCompileTakesRealSchemas(t *testing.T) {
 		`{"$schema":"http://json-schema.org/draft-07/schema#","type":"object","properties":{"a":{"$ref":"#/definitions/a"}},"definitions":{"a":{"type":["string","null"],"format":"date"}}}`,
 		`{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object","$defs":{"tree":{"type":"object","properties":{"kids":{"type":"array","items":{"$ref":"#/$defs/tree"}}}}},"$ref":"#/$defs/tree"}`,
 		`{"type":"object","properties":{"n":{"type":"number","multipleOf":0.01,"maximum":1e10,"exclusiveMinimum":-1.5e-3},"e":{"enum":["a",1,null,{"$ref":"http://example.com/not-a-reference"}]}}}`,
+		`{"$ref":"https://json-schema.org/draft/2020-12/schema"}`,
+		`{"$id":"https://example.com/a","$ref":"b","$defs":{"b":{"$id":"b","type":"object"}}}`,
+		`{"items":[{"$dynamicRef":"of a later draft"}],"$schema":"http://json-schema.org/draft-07/schema"}`,
 		`{"$id":"https://example.com/tool","type":"object","properties":{"a":{"$ref":"#anchor"}},"$defs":{"x":{"$anchor":"anchor","const":1}}}`,
 	} {
 		v, places := Compile(json.RawMessage(s))
@@ -44,8 +47,8 @@ func TestCompileRefusesBadSchemas(t *testing.T) {
 		{`{"$schema":7}`, "/$schema", "want draft 2020-12 or draft-07"},
 		{`{"$ref":"http://example.com/x"}`, "/$ref", `got "http://example.com/x", want a reference into this schema`},
 		{`{"properties":{"a/b":{"$ref":"file:///etc/passwd"}}}`, "/properties/a~1b/$ref", "want a reference into this schema"},
-		{`{"items":[{"$dynamicRef":"x"}],"$schema":"http://json-schema.org/draft-07/schema"}`, "/items/0/$dynamicRef", "want a reference"},
-		{`{"$ref":"https://json-schema.org/draft/2020-12/schema"}`, "/$ref", "want a reference into this schema"},
+		{`{"items":{"$dynamicRef":"x"}}`, "/items/$dynamicRef", "want a reference"},
+		{`{"$id":"https://example.com/a/b","properties":{"x":{"$ref":"../c#/d"},"y":{"$ref":"b"}}}`, "/properties/x/$ref", "want a reference"},
 		{`{"x":{"$ref":"http://example.com/x"},"$ref":"#/x"}`, "", "references to other documents are not followed"},
 		{`{"$ref":"#/$defs/none"}`, "", "none"},
 		{`{"$ref":"#nowhere"}`, "", "nowhere"},
