@@ -31,10 +31,11 @@ func (c *weatherClient) Approve(context.Context, schema.ToolApproveParams) (sche
 // quiet is a sink that keeps nothing.
 type quiet struct{}
 
-func (quiet) Text(context.Context, schema.Channel, string, int) {}
-func (quiet) Logprobs([]schema.TokenLogprobs)                   {}
-func (quiet) Status(schema.GenerateStatus)                      {}
-func (quiet) ToolCall(schema.GenerateToolCall)                  {}
+func (quiet) Text(context.Context, schema.Channel, string, int)      {}
+func (quiet) Arguments(context.Context, string, string, string, int) {}
+func (quiet) Logprobs([]schema.TokenLogprobs)                        {}
+func (quiet) Status(schema.GenerateStatus)                           {}
+func (quiet) ToolCall(schema.GenerateToolCall)                       {}
 
 // realAgent is an agent over the real engine with two tools.
 func realAgent(t *testing.T) *agent.Agent {

@@ -48,6 +48,10 @@ type Sink interface {
 	// Text adds text that the given number of tokens produced. It may block
 	// where the listener is far behind, until ctx is done.
 	Text(ctx context.Context, channel schema.Channel, text string, tokens int)
+	// Arguments adds to the arguments of a call that the model is writing, where the
+	// request asks for them. Name is the tool's, with the first of each call, whose
+	// text may be empty. It blocks as Text does.
+	Arguments(ctx context.Context, callID, name, text string, tokens int)
 	// Logprobs says how probable the tokens were that the next Text counts. It is
 	// called before that, where the request asks for logprobs.
 	Logprobs(tokens []schema.TokenLogprobs)

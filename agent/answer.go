@@ -26,6 +26,7 @@ type answer struct {
 	text      []byte // all that the sink got, but for the reasoning
 	thoughts  []byte // the reasoning
 	called    []schema.ToolCall
+	writing   string    // the id of the call that has begun
 	problems  []string  // of what looked like calls
 	tokens    int       // generated tokens that count
 	unsaid    int       // of those, the ones whose text the sink does not have yet
@@ -233,11 +234,16 @@ func (t *turn) take(ctx context.Context, parts []parse.Part) {
 		case p.Kind == parse.Reasoning:
 			t.thoughts = append(t.thoughts, p.Text...)
 			t.tell(ctx, schema.ChannelReasoning, p.Text)
+		case p.Kind == parse.CallBegun:
+			t.writing = t.callID()
+			t.argue(ctx, p.Call.Name, "")
+		case p.Kind == parse.CallArguments:
+			t.argue(ctx, "", p.Text)
 		case p.Kind == parse.CallFinished && p.Call.Problem != "":
 			t.problems = append(t.problems, p.Call.Problem)
 			t.pass(ctx, []byte(p.Call.Raw))
-		case p.Kind == parse.CallFinished:
-			t.called = append(t.called, schema.ToolCall{CallID: t.callID(), Name: p.Call.Name, Arguments: p.Call.Arguments})
+		case p.Kind == parse.CallFinished: // a good one has begun
+			t.called = append(t.called, schema.ToolCall{CallID: t.writing, Name: p.Call.Name, Arguments: p.Call.Arguments})
 			t.enough = t.params.ParallelToolCalls != nil && !*t.params.ParallelToolCalls
 		}
 	}
@@ -278,11 +284,26 @@ func (t *turn) say(ctx context.Context, text []byte) {
 
 // tell gives the sink text of a channel.
 func (t *turn) tell(ctx context.Context, channel schema.Channel, text string) {
-	if n := min(t.unsaid, len(t.logprobs)); n > 0 {
-		t.sink.Logprobs(t.logprobs[len(t.logprobs)-n:])
+	t.sink.Text(ctx, channel, text, t.counted())
+}
+
+// argue gives the sink the name of the call that is being written, or more of its
+// arguments, where the client wants to see them come.
+func (t *turn) argue(ctx context.Context, name, text string) {
+	if value(t.params.Stream.ToolArguments, false) {
+		t.sink.Arguments(ctx, t.writing, name, text, t.counted())
 	}
-	t.sink.Text(ctx, channel, text, t.unsaid)
+}
+
+// counted is the number of tokens since the sink was last given something. Their
+// logprobs go before.
+func (t *turn) counted() int {
+	n := t.unsaid
+	if known := min(n, len(t.logprobs)); known > 0 {
+		t.sink.Logprobs(t.logprobs[len(t.logprobs)-known:])
+	}
 	t.unsaid = 0
+	return n
 }
 
 func (t *turn) status(s schema.GenerateStatus) {

@@ -81,6 +81,10 @@ type recorder struct {
 	mu       sync.Mutex
 	pieces   []string
 	thoughts string
+	// arguments are those of calls by their ids, and written the names of their tools.
+	arguments, written map[string]string
+	argued             int // pieces of them
+
 	tokens   int
 	logprobs []schema.TokenLogprobs
 	statuses []schema.GenerateStatus
@@ -106,6 +110,21 @@ func (r *recorder) Text(ctx context.Context, channel schema.Channel, text string
 	if r.text != nil {
 		r.text(ctx)
 	}
+}
+
+func (r *recorder) Arguments(_ context.Context, callID, name, text string, tokens int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.arguments == nil {
+		r.arguments, r.written = map[string]string{}, map[string]string{}
+	}
+	if _, begun := r.written[callID]; begun == (name != "") || name == "" && text == "" {
+		panic("a call begins once, with a name, and goes on with text")
+	}
+	r.written[callID] += name
+	r.arguments[callID] += text
+	r.argued++
+	r.tokens += tokens
 }
 
 func (r *recorder) Logprobs(tokens []schema.TokenLogprobs) {

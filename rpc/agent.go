@@ -46,6 +46,10 @@ type Sink interface {
 	// once unless 8 MiB of this generation wait for a client that does not
 	// read; then it blocks until the client reads or ctx is done.
 	Text(ctx context.Context, channel schema.Channel, text string, tokens int)
+	// Arguments adds to the arguments of a call that the model is writing, where the
+	// request asks for them. Name is the tool's, with the first of each call, whose
+	// text may be empty. It blocks as Text does.
+	Arguments(ctx context.Context, callID, name, text string, tokens int)
 	// Logprobs says how probable the tokens were that the next Text counts: they
 	// go out with it.
 	Logprobs(tokens []schema.TokenLogprobs)

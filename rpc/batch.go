@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"strconv"
 	"sync"
 	"time"
 
@@ -44,27 +43,33 @@ type generation struct {
 	// engine's queue or beyond, again and again.
 	begun func()
 
-	mu      sync.Mutex
-	queue   []event
-	bytes   int    // of the text in queue
-	coming  []byte // logprobs of the next text, as members of an array
-	fresh   int    // tokens since the last seal
-	freshN  int    // bytes since the last seal
-	sealed  int    // events at the front of queue that take no more text
-	taking  int    // of those, how many the writer has yet to take this turn
-	marks   []int  // in the writer's queue: how many events each takes, 0 for all
-	marked  bool   // the last of marks takes all
-	spoken  bool   // the first text has been marked
-	sent    time.Time
-	timer   *time.Timer
-	armed   bool
-	closed  bool
-	channel schema.Channel
-	state   schema.GenerateStatus
-	spare   *delta
-	room    chan struct{} // closed when text has been taken; nil if none waits
+	mu     sync.Mutex
+	queue  []event
+	bytes  int    // of the text in queue
+	coming []byte // logprobs of the next text, as members of an array
+	fresh  int    // tokens since the last seal
+	freshN int    // bytes since the last seal
+	sealed int    // events at the front of queue that take no more text
+	taking int    // of those, how many the writer has yet to take this turn
+	marks  []int  // in the writer's queue: how many events each takes, 0 for all
+	marked bool   // the last of marks takes all
+	spoken bool   // the first text has been marked
+	sent   time.Time
+	timer  *time.Timer
+	armed  bool
+	closed bool
+	last   label // of the text that came last
+	state  schema.GenerateStatus
+	spare  *delta
+	room   chan struct{} // closed when text has been taken; nil if none waits
 
 	seq int64 // of the next notification; the writer's alone
+}
+
+// defaultStream is the policy of a request that names none.
+func defaultStream() schema.StreamPolicy {
+	interval, arguments := int(defaultInterval.Milliseconds()), false
+	return schema.StreamPolicy{IntervalMS: &interval, MaxTokens: defaultMaxTokens, MaxBytes: defaultMaxBytes, ToolArguments: &arguments}
 }
 
 // policy is a StreamPolicy with its defaults filled in.
@@ -78,20 +83,6 @@ type event struct {
 	delta  *delta
 	call   *schema.GenerateToolCall
 	status schema.GenerateStatus
-}
-
-// delta is text by channel. Its memory is used again.
-type delta struct {
-	parts    []part
-	logprobs []byte // members of an array
-	round    int
-	tokens   int
-	bytes    int
-}
-
-type part struct {
-	channel schema.Channel
-	text    []byte
 }
 
 func newPolicy(s schema.StreamPolicy) policy {
@@ -118,9 +109,18 @@ func newGeneration(id string, w *writer, s schema.StreamPolicy) *generation {
 
 // Text adds text of a channel. See Sink.
 func (g *generation) Text(ctx context.Context, channel schema.Channel, text string, tokens int) {
+	g.put(ctx, label{channel: channel}, text, tokens)
+}
+
+// Arguments adds to the arguments of a call. See Sink.
+func (g *generation) Arguments(ctx context.Context, callID, name, text string, tokens int) {
+	g.put(ctx, label{schema.ChannelToolArguments, callID, name}, text, tokens)
+}
+
+func (g *generation) put(ctx context.Context, l label, text string, tokens int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.off || g.closed || text == "" && tokens == 0 {
+	if g.off || g.closed || text == "" && l.name == "" && tokens == 0 {
 		return
 	}
 	for g.bytes >= pauseBytes && !g.closed {
@@ -128,8 +128,8 @@ func (g *generation) Text(ctx context.Context, channel schema.Channel, text stri
 			break // what is left of a cancelled generation is let in
 		}
 	}
-	switching := g.freshN > 0 && channel != g.channel
-	g.add(channel, text, tokens)
+	switching := g.freshN > 0 && !l.continues(g.last)
+	g.add(l, text, tokens)
 	switch {
 	case g.freshN == 0:
 	case g.marked: // it goes out with what is queued already
@@ -181,11 +181,12 @@ func (g *generation) waitForRoom(ctx context.Context) bool {
 
 // add puts text where it will be sent: into the last delta, if the writer has
 // not begun to take it and it is not full.
-func (g *generation) add(channel schema.Channel, text string, tokens int) {
-	g.channel = channel
-	n := len(text) + len(g.coming)
+func (g *generation) add(l label, text string, tokens int) {
+	g.last = l
+	n := len(l.name) + len(text)
+	g.freshN += n
+	n += len(g.coming)
 	g.bytes += n
-	g.freshN += len(text)
 	g.fresh += tokens
 	var d *delta
 	if last := len(g.queue); last > g.sealed {
@@ -198,41 +199,9 @@ func (g *generation) add(channel schema.Channel, text string, tokens int) {
 		d.round = g.state.Round
 		g.queue = append(g.queue, event{delta: d})
 	}
-	d.add(channel, text, tokens)
+	d.add(l, text, tokens)
 	d.addLogprobs(g.coming)
 	g.coming = g.coming[:0]
-}
-
-func (d *delta) addLogprobs(members []byte) {
-	if len(members) == 0 {
-		return
-	}
-	d.bytes += len(members)
-	if len(d.logprobs) > 0 {
-		d.logprobs = append(d.logprobs, ',')
-	}
-	d.logprobs = append(d.logprobs, members...)
-}
-
-func (d *delta) add(channel schema.Channel, text string, tokens int) {
-	d.tokens += tokens
-	if text == "" {
-		return
-	}
-	d.bytes += len(text)
-	n := len(d.parts)
-	if n == 0 || d.parts[n-1].channel != channel {
-		if n < cap(d.parts) {
-			d.parts = d.parts[:n+1] // with the memory of its text
-		} else {
-			d.parts = append(d.parts, part{})
-		}
-		d.parts[n].channel = channel
-		d.parts[n].text = d.parts[n].text[:0]
-		n++
-	}
-	p := &d.parts[n-1]
-	p.text = append(p.text, text...)
 }
 
 // mark gives the generation a place in the writer's queue.
@@ -435,34 +404,4 @@ func (g *generation) recycle(d *delta) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.spare = d
-}
-
-// appendDelta is schema.GenerateDelta in a notification, written by hand: it
-// is the one message that is sent thousands of times.
-func (g *generation) appendDelta(dst []byte, d *delta) []byte {
-	dst = append(dst, `{"jsonrpc":"2.0","method":"generate/delta","params":{"generationId":`...)
-	dst = schema.AppendString(dst, g.id)
-	dst = append(dst, `,"seq":`...)
-	dst = strconv.AppendInt(dst, g.seq, 10)
-	dst = append(dst, `,"round":`...)
-	dst = strconv.AppendInt(dst, int64(d.round), 10)
-	dst = append(dst, `,"parts":[`...)
-	for i := range d.parts {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = append(dst, `{"channel":`...)
-		dst = schema.AppendString(dst, string(d.parts[i].channel))
-		dst = append(dst, `,"text":`...)
-		dst = schema.AppendString(dst, d.parts[i].text)
-		dst = append(dst, '}')
-	}
-	dst = append(dst, `],"tokens":`...)
-	dst = strconv.AppendInt(dst, int64(d.tokens), 10)
-	if len(d.logprobs) > 0 {
-		dst = append(dst, `,"logprobs":[`...)
-		dst = append(dst, d.logprobs...)
-		dst = append(dst, ']')
-	}
-	return append(dst, `}}`...)
 }

@@ -92,13 +92,13 @@ func (b *transcript) Bytes() []byte {
 	return bytes.Clone(b.all)
 }
 
-// text is what a client has of a channel after all.
+// text is what a client has of a channel after all. A call begins with its tool's name.
 func text(all []said, channel schema.Channel) string {
 	var b strings.Builder
 	for _, s := range all {
 		for _, p := range s.Params.Parts {
 			if p.Channel == channel {
-				b.WriteString(p.Text)
+				b.WriteString(p.Name + p.Text)
 			}
 		}
 	}
@@ -347,7 +347,7 @@ func TestS4AnySplit(t *testing.T) {
 			}()
 			interval := source.IntN(50)
 			g := newGeneration("g\"", p.w, schema.StreamPolicy{IntervalMS: &interval, MaxTokens: 1 + source.IntN(9), MaxBytes: 1 + source.IntN(99)})
-			want := map[schema.Channel]*strings.Builder{schema.ChannelText: {}, schema.ChannelReasoning: {}}
+			want := map[schema.Channel]*strings.Builder{schema.ChannelText: {}, schema.ChannelReasoning: {}, schema.ChannelToolArguments: {}}
 			count := 0
 			var order []string
 			for range 200 {
@@ -364,6 +364,10 @@ func TestS4AnySplit(t *testing.T) {
 					order = append(order, fmt.Sprintf("%d:%d", want[schema.ChannelText].Len(), want[schema.ChannelReasoning].Len()))
 				case 2:
 					g.pin()
+				case 3:
+					name := []string{"", "<f>"}[source.IntN(2)]
+					g.Arguments(t.Context(), "g.0", name, "é{", 1)
+					want[schema.ChannelToolArguments].WriteString(name + "é{")
 				default:
 					channel := []schema.Channel{schema.ChannelText, schema.ChannelReasoning}[source.IntN(2)]
 					piece := string([]rune("a<é\"漢\n😀\\\u2028\x00")[source.IntN(10)])
@@ -479,12 +483,16 @@ func TestBatchAllocations(t *testing.T) {
 // TestDeltaEncoding: what is written by hand is what encoding/json reads.
 func TestDeltaEncoding(t *testing.T) {
 	g := &generation{id: "a\"<b>\x7f", seq: 7}
-	d := &delta{tokens: 3, parts: []part{{schema.ChannelReasoning, []byte("\x00\x1f\"\\<>&\u2028é😀")}, {schema.ChannelText, []byte("bad \xff utf-8")}}}
+	d := &delta{tokens: 3, parts: []part{
+		{label{channel: schema.ChannelReasoning}, []byte("\x00\x1f\"\\<>&\u2028é😀")}, {label{channel: schema.ChannelText}, []byte("bad \xff utf-8")},
+		{label{schema.ChannelToolArguments, "g.0", "read\u2028"}, nil}, {label{schema.ChannelToolArguments, "g.\"1", ""}, []byte(`{"a`)},
+	}}
 	var got said
 	require.NoError(t, json.Unmarshal(g.appendDelta(nil, d), &got))
 	require.Equal(t, "generate/delta", got.Method)
 	require.Equal(t, schema.GenerateDelta{
 		GenerationID: g.id, Seq: 7, Tokens: 3,
-		Parts: []schema.DeltaPart{{Channel: schema.ChannelReasoning, Text: "\x00\x1f\"\\<>&\u2028é😀"}, {Channel: schema.ChannelText, Text: "bad � utf-8"}},
+		Parts: []schema.DeltaPart{{Channel: schema.ChannelReasoning, Text: "\x00\x1f\"\\<>&\u2028é😀"}, {Channel: schema.ChannelText, Text: "bad � utf-8"},
+			{Channel: schema.ChannelToolArguments, CallID: "g.0", Name: "read\u2028"}, {Channel: schema.ChannelToolArguments, CallID: "g.\"1", Text: `{"a`}},
 	}, got.Params.GenerateDelta)
 }

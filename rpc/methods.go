@@ -165,11 +165,7 @@ func pose[P, R any](name, doc string) emitted {
 
 // surface is what initialize says of the tables.
 func surface() schema.ServerHarmonyd {
-	interval := int(defaultInterval.Milliseconds())
-	h := schema.ServerHarmonyd{
-		ProtocolVersion: schema.Version,
-		Stream:          schema.StreamPolicy{IntervalMS: &interval, MaxTokens: defaultMaxTokens, MaxBytes: defaultMaxBytes},
-	}
+	h := schema.ServerHarmonyd{ProtocolVersion: schema.Version, Stream: defaultStream()}
 	for i := range methods {
 		h.Methods = append(h.Methods, methods[i].name)
 	}

@@ -250,6 +250,9 @@ type StreamPolicy struct {
 	MaxTokens int `json:"maxTokens,omitempty" jsonschema:"minimum=1,maximum=1048576"`
 	// MaxBytes sends a batch of this much text early; absent means 4096.
 	MaxBytes int `json:"maxBytes,omitempty" jsonschema:"minimum=1,maximum=8388608"`
+	// ToolArguments sends the arguments of calls while the model writes them, on the
+	// channel toolArguments; absent means false.
+	ToolArguments *bool `json:"toolArguments,omitempty"`
 }
 
 // Channel says what a piece of generated text is.
@@ -259,10 +262,16 @@ type Channel string
 const (
 	ChannelText      Channel = "text"
 	ChannelReasoning Channel = "reasoning"
+	// ChannelToolArguments is the JSON text of a call's arguments, as far as it is
+	// written.
+	ChannelToolArguments Channel = "toolArguments"
 )
 
 // GenerateDelta is the notification generate/delta: new text of a generation.
-// The text of all deltas, channel by channel, is the text of the result.
+// The text of all deltas, channel by channel, is the text of the result. That of
+// toolArguments is, call by call, the arguments of the generate/toolCall that follows.
+// A call that turns out to be none has no generate/toolCall: what the model wrote is
+// then said on the channel text.
 type GenerateDelta struct {
 	// GenerationID names the generation.
 	GenerationID string `json:"generationId"`
@@ -270,8 +279,8 @@ type GenerateDelta struct {
 	Seq int64 `json:"seq"`
 	// Round counts the answers of the model within this generation, from 0.
 	Round int `json:"round"`
-	// Parts is the text, in order. Neighbours differ in their channels, and no
-	// part ends within a character.
+	// Parts is the text, in order. Neighbours differ in their channels or calls, and
+	// no part ends within a character.
 	Parts []DeltaPart `json:"parts"`
 	// Tokens is the number of tokens that produced the text.
 	Tokens int `json:"tokens"`
@@ -283,6 +292,11 @@ type GenerateDelta struct {
 type DeltaPart struct {
 	// Channel says what the text is.
 	Channel Channel `json:"channel"`
+	// CallID is the call that the text is an argument of; toolArguments only.
+	CallID string `json:"callId,omitempty"`
+	// Name is the tool that is called. It stands in the first part of a call, whose
+	// text may be empty.
+	Name string `json:"name,omitempty"`
 	// Text is the text.
 	Text string `json:"text"`
 }

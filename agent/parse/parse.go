@@ -41,7 +41,7 @@ const (
 	// Markup is what the format puts around the others, white space included. It
 	// belongs to no message.
 	Markup
-	// CallBegun comes as soon as a call has a name. Some calls finish without it.
+	// CallBegun comes as soon as a call has a name. Some bad calls finish without it.
 	CallBegun
 	// CallArguments brings more of the arguments of the call that has begun, as
 	// JSON. Joined they are Call.Arguments, where it has no problem.

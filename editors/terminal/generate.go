@@ -185,13 +185,16 @@ func (p *printer) Text(_ context.Context, channel schema.Channel, text string, _
 	p.err = p.w.Flush()
 }
 
+// Arguments implements agent.Sink. There are no tools here.
+func (p *printer) Arguments(context.Context, string, string, string, int) {}
+
 // Logprobs implements agent.Sink.
 func (p *printer) Logprobs([]schema.TokenLogprobs) {}
 
 // Status implements agent.Sink.
 func (p *printer) Status(schema.GenerateStatus) {}
 
-// ToolCall implements agent.Sink. There are no tools here.
+// ToolCall implements agent.Sink.
 func (p *printer) ToolCall(schema.GenerateToolCall) {}
 
 // end ends the last line, so that a shell's prompt starts on its own.

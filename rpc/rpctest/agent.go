@@ -31,6 +31,8 @@ import (
 //	abort       wait until cancelled, and return the context's error
 //	gate        wait for Agent.Gate
 //	fail:KIND   an error of that kind
+//	write:NAME  begin to write a call of NAME, args:TEXT more of its arguments, a
+//	            token each, for those who want to see them; ' stands for "
 //	tool:NAME,NAME            call these tools at once, with no arguments
 //	ask:NAME    ask whether NAME may be called
 //	round       begin another round
@@ -228,7 +230,8 @@ func (a *Agent) Generate(ctx context.Context, p schema.GenerateParams, s rpc.Sin
 	case n > 0:
 		script = p.Messages[n-1].Content.Text()
 	}
-	g := generating{ctx: ctx, id: p.GenerationID, sink: s, host: h, max: p.MaxTokens, top: p.Logprobs, stop: schema.StopEndTurn}
+	g := generating{ctx: ctx, id: p.GenerationID, sink: s, host: h, max: p.MaxTokens, top: p.Logprobs, stop: schema.StopEndTurn,
+		arguments: p.Stream.ToolArguments != nil && *p.Stream.ToolArguments}
 	for _, word := range strings.Fields(script) {
 		if err := g.do(a, word); err != nil {
 			return schema.GenerateResult{}, err
@@ -254,6 +257,9 @@ type generating struct {
 	host            rpc.Host
 	round, calls    int
 	max             int
+	arguments       bool            // are streamed
+	writing         bool            // a call has begun
+	written         strings.Builder // its arguments
 	text, reasoning strings.Builder
 	tokens          int
 	top             int // logprobs to report
@@ -290,6 +296,10 @@ func (g *generating) do(a *Agent, word string) error {
 	case "round":
 		g.round++
 		g.sink.Status(schema.GenerateStatus{State: schema.StateQueued, Round: g.round})
+	case "write":
+		g.argue(arg, "")
+	case "args":
+		g.argue("", strings.ReplaceAll(arg, "'", `"`))
 	case "tool":
 		g.callTools(strings.Split(arg, ","))
 	case "ask":
@@ -341,6 +351,11 @@ func (g *generating) callTools(names []string) {
 		ids[i] = fmt.Sprintf("%s.%d", g.id, g.calls)
 		g.calls++
 		arguments := json.RawMessage(`{}`)
+		if g.written.Len() > 0 {
+			arguments = json.RawMessage(g.written.String())
+		}
+		g.writing = false
+		g.written.Reset()
 		g.sink.ToolCall(schema.GenerateToolCall{CallID: ids[i], Name: name, Status: schema.CallPending, Arguments: arguments})
 		started := make(chan struct{})
 		all.Go(func() {
@@ -401,6 +416,22 @@ func (g *generating) say(channel schema.Channel, text string) {
 	g.sink.Text(g.ctx, channel, text, 1)
 	if g.tokens == g.max {
 		g.stop, g.done = schema.StopMaxTokens, true
+	}
+}
+
+// argue writes the next call.
+func (g *generating) argue(name, text string) {
+	if name != "" {
+		if g.writing { // the one before is called by nobody
+			g.calls++
+		}
+		g.writing = true
+		g.written.Reset()
+	}
+	g.written.WriteString(text)
+	g.tokens++
+	if g.arguments {
+		g.sink.Arguments(g.ctx, fmt.Sprintf("%s.%d", g.id, g.calls), name, text, 1)
 	}
 }
 

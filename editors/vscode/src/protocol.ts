@@ -240,7 +240,14 @@ export type Content = string | Part[];
 /** DeltaPart is text of one channel. */
 export interface DeltaPart {
   /** channel says what the text is. */
-  channel: "text" | "reasoning" | (string & {});
+  channel: "text" | "reasoning" | "toolArguments" | (string & {});
+  /** callId is the call that the text is an argument of; toolArguments only. */
+  callId?: string;
+  /**
+   * name is the tool that is called. It stands in the first part of a call, whose text may be
+   * empty.
+   */
+  name?: string;
   /** text is the text. */
   text: string;
 }
@@ -311,7 +318,9 @@ export interface FieldError {
 
 /**
  * GenerateDelta is the notification generate/delta: new text of a generation. The text of all
- * deltas, channel by channel, is the text of the result.
+ * deltas, channel by channel, is the text of the result. That of toolArguments is, call by call,
+ * the arguments of the generate/toolCall that follows. A call that turns out to be none has no
+ * generate/toolCall: what the model wrote is then said on the channel text.
  */
 export interface GenerateDelta {
   /** generationId names the generation. */
@@ -321,8 +330,8 @@ export interface GenerateDelta {
   /** round counts the answers of the model within this generation, from 0. */
   round: number;
   /**
-   * parts is the text, in order. Neighbours differ in their channels, and no part ends within a
-   * character.
+   * parts is the text, in order. Neighbours differ in their channels or calls, and no part ends
+   * within a character.
    */
   parts: DeltaPart[];
   /** tokens is the number of tokens that produced the text. */
@@ -950,7 +959,7 @@ export interface SetTraceParams {
  * it a notification is sent when any of the three bounds is reached. On the wire false stands for
  * Off.
  */
-export type StreamPolicy = false | { intervalMs?: number; maxTokens?: number; maxBytes?: number };
+export type StreamPolicy = false | { intervalMs?: number; maxTokens?: number; maxBytes?: number; toolArguments?: boolean };
 
 /** TokenLogprob is a token that was possible. */
 export interface TokenLogprob {

@@ -203,7 +203,11 @@ M.errors = {
 --- DeltaPart is text of one channel.
 ---@class harmonyd.DeltaPart
 --- channel says what the text is.
----@field channel "text"|"reasoning"|string
+---@field channel "text"|"reasoning"|"toolArguments"|string
+--- callId is the call that the text is an argument of; toolArguments only.
+---@field callId? string
+--- name is the tool that is called. It stands in the first part of a call, whose text may be empty.
+---@field name? string
 --- text is the text.
 ---@field text string
 
@@ -263,7 +267,9 @@ M.errors = {
 ---@field message string
 
 --- GenerateDelta is the notification generate/delta: new text of a generation. The text of all
---- deltas, channel by channel, is the text of the result.
+--- deltas, channel by channel, is the text of the result. That of toolArguments is, call by call,
+--- the arguments of the generate/toolCall that follows. A call that turns out to be none has no
+--- generate/toolCall: what the model wrote is then said on the channel text.
 ---@class harmonyd.GenerateDelta
 --- generationId names the generation.
 ---@field generationId string
@@ -271,8 +277,8 @@ M.errors = {
 ---@field seq integer
 --- round counts the answers of the model within this generation, from 0.
 ---@field round integer
---- parts is the text, in order. Neighbours differ in their channels, and no part ends within a
---- character.
+--- parts is the text, in order. Neighbours differ in their channels or calls, and no part ends
+--- within a character.
 ---@field parts harmonyd.DeltaPart[]
 --- tokens is the number of tokens that produced the text.
 ---@field tokens integer
@@ -768,7 +774,7 @@ M.errors = {
 --- StreamPolicy says how the text of a generation is batched. The first text is sent at once; after
 --- it a notification is sent when any of the three bounds is reached. On the wire false stands for
 --- Off.
----@alias harmonyd.StreamPolicy false|{ intervalMs?: integer, maxTokens?: integer, maxBytes?: integer }
+---@alias harmonyd.StreamPolicy false|{ intervalMs?: integer, maxTokens?: integer, maxBytes?: integer, toolArguments?: boolean }
 
 --- TokenLogprob is a token that was possible.
 ---@class harmonyd.TokenLogprob
