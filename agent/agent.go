@@ -31,11 +31,14 @@ type Toolbox interface {
 	// Unregister takes tools away that were registered for a session, or for all
 	// where that is empty. The error is a *schema.Error.
 	Unregister(session string, names []string) error
+	// SetEnabled switches tools that a session sees, or those for all where that is
+	// empty, on or off. The error is a *schema.Error.
+	SetEnabled(session string, names []string, on bool) error
 	// List returns the tools that a session sees, or those for all, in the order of
 	// their registration.
 	List(session string) schema.ToolsListResult
 	// Resolve returns the tools of one generation; a nil refs means all that its
-	// session sees. An error is a *schema.Error.
+	// session sees. Those that are switched off are in neither. An error is a *schema.Error.
 	Resolve(session string, refs *[]schema.ToolRef) ([]schema.Tool, error)
 	// Fork registers a session's tools for another one; Forget takes them away.
 	Fork(from, to string) error
@@ -258,6 +261,22 @@ func (a *Agent) UnregisterTools(_ context.Context, p schema.ToolsUnregisterParam
 		return schema.ToolsListResult{}, err
 	}
 	if err := a.tools.Unregister(p.SessionID, p.Names); err != nil {
+		return schema.ToolsListResult{}, err
+	}
+	return a.tools.List(p.SessionID), nil
+}
+
+// SetToolsEnabled switches tools on or off and lists them.
+func (a *Agent) SetToolsEnabled(_ context.Context, p schema.ToolsSetEnabledParams) (schema.ToolsListResult, error) {
+	if err := a.checkSession(p.SessionID); err != nil {
+		return schema.ToolsListResult{}, err
+	}
+	err := a.tools.SetEnabled(p.SessionID, p.Names, p.Enabled)
+	if gone := a.checkSession(p.SessionID); gone != nil { // closed meanwhile
+		a.tools.Forget(p.SessionID)
+		err = gone
+	}
+	if err != nil {
 		return schema.ToolsListResult{}, err
 	}
 	return a.tools.List(p.SessionID), nil

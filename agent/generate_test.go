@@ -418,6 +418,13 @@ func TestToolsGoToTheToolbox(t *testing.T) {
 	list, err := a.ListTools(t.Context(), schema.ToolsListParams{})
 	require.NoError(t, err)
 	require.Equal(t, reg.Revision, list.Revision)
+	switched, err := a.SetToolsEnabled(t.Context(), schema.ToolsSetEnabledParams{})
+	require.NoError(t, err)
+	require.Equal(t, list, switched)
+	_, err = a.SetToolsEnabled(t.Context(), schema.ToolsSetEnabledParams{SessionID: "none"})
+	var wire *schema.Error
+	require.ErrorAs(t, err, &wire)
+	require.Equal(t, schema.KindSessionNotFound, wire.Data.Kind)
 }
 
 // TestLog has one record for each generation, and none of its text.

@@ -46,6 +46,7 @@ func (noTools) Register(schema.ToolRegisterParams) (schema.ToolRegisterResult, e
 	return schema.ToolRegisterResult{Revision: 1}, nil
 }
 func (noTools) Unregister(string, []string) error                        { return nil }
+func (noTools) SetEnabled(string, []string, bool) error                  { return nil }
 func (noTools) List(string) schema.ToolsListResult                       { return schema.ToolsListResult{Revision: 1} }
 func (noTools) Resolve(string, *[]schema.ToolRef) ([]schema.Tool, error) { return nil, nil }
 func (noTools) Fork(string, string) error                                { return nil }

@@ -15,7 +15,7 @@ import (
 // client's messages, each when the one before has ended or has its place: a
 // generation with its first status that says more than queued, a load with its
 // first report. Of one session, one generation runs at a time. RegisterTools,
-// UnregisterTools and ListTools are called one at a time, and no generation begins
+// UnregisterTools, SetToolsEnabled and ListTools are called one at a time, and no generation begins
 // before those that the client sent before it.
 type Agent interface {
 	Models(ctx context.Context) (schema.ModelsListResult, error)
@@ -36,6 +36,7 @@ type Agent interface {
 	Generate(ctx context.Context, p schema.GenerateParams, s Sink, h Host) (schema.GenerateResult, error)
 	RegisterTools(ctx context.Context, p schema.ToolRegisterParams) (schema.ToolRegisterResult, error)
 	UnregisterTools(ctx context.Context, p schema.ToolsUnregisterParams) (schema.ToolsListResult, error)
+	SetToolsEnabled(ctx context.Context, p schema.ToolsSetEnabledParams) (schema.ToolsListResult, error)
 	ListTools(ctx context.Context, p schema.ToolsListParams) (schema.ToolsListResult, error)
 }
 

@@ -57,6 +57,12 @@ func (c *conn) toolsUnregister(r *request, p schema.ToolsUnregisterParams) (func
 	}), nil
 }
 
+func (c *conn) toolsSetEnabled(r *request, p schema.ToolsSetEnabledParams) (func(context.Context) (schema.ToolsListResult, error), error) {
+	return inTurn(r.lineUp(&c.tools), func(ctx context.Context) (schema.ToolsListResult, error) {
+		return c.agent.SetToolsEnabled(ctx, p)
+	}), nil
+}
+
 func (c *conn) toolsList(r *request, p schema.ToolsListParams) (func(context.Context) (schema.ToolsListResult, error), error) {
 	return inTurn(r.lineUp(&c.tools), func(ctx context.Context) (schema.ToolsListResult, error) {
 		return c.agent.ListTools(ctx, p)

@@ -69,6 +69,7 @@ var methods = []method{
 	begin("tool-register", "Registers tools for later generations.", call, (*conn).toolRegister),
 	begin("tools/register", "The same as tool-register.", call, (*conn).toolRegister),
 	begin("tools/unregister", "Takes registered tools away.", call, (*conn).toolsUnregister),
+	begin("tools/setEnabled", "Switches registered tools off or on.", call, (*conn).toolsSetEnabled),
 	begin("tools/list", "Lists the registered tools.", call, (*conn).toolsList).asking(),
 	row("tool/progress", "Tells how far a tool/call has got.", notify, (*conn).toolProgress).now(),
 }

@@ -167,6 +167,7 @@ var bases = map[string][]string{
 	"ToolSpec":              {`{"name":"a","inputSchema":{}}`},
 	"ToolsListParams":       {`{}`},
 	"ToolsUnregisterParams": {`{"names":[]}`},
+	"ToolsSetEnabledParams": {`{"names":[],"enabled":true}`},
 }
 
 // probes are values for a member with a tag and a type: some of every kind,

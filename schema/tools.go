@@ -70,7 +70,8 @@ type ToolRegisterParams struct {
 	// SessionID registers them for one session, until it is closed. Absent means
 	// for all generations.
 	SessionID string `json:"sessionId,omitempty" jsonschema:"minLength=1,maxLength=128"`
-	// Replace lets a tool take the place of one with the same name.
+	// Replace lets a tool take the place of one with the same name. It is off where
+	// that one was.
 	Replace bool `json:"replace,omitempty"`
 }
 
@@ -78,7 +79,7 @@ type ToolRegisterParams struct {
 type ToolRegisterResult struct {
 	// Registered are the tools of the request, in their order.
 	Registered []RegisteredTool `json:"registered"`
-	// Revision grows with each change of the set of tools.
+	// Revision grows with each change of the set of tools or of what is enabled.
 	Revision int64 `json:"revision"`
 }
 
@@ -102,6 +103,20 @@ type ToolsUnregisterParams struct {
 	SessionID string `json:"sessionId,omitempty" jsonschema:"minLength=1,maxLength=128"`
 }
 
+// ToolsSetEnabledParams switches registered tools off or on: all that are named, or
+// none where one of them is not registered. One that is off keeps its place and its
+// name, and is in no generation, whoever names it. Generations that run keep the
+// tools that they began with.
+type ToolsSetEnabledParams struct {
+	// Names are the names of the tools.
+	Names []string `json:"names" jsonschema:"maxItems=256,minLength=1,maxLength=64"`
+	// Enabled is false to switch them off.
+	Enabled bool `json:"enabled"`
+	// SessionID switches them for the generations of this session alone, until it is
+	// closed; that counts before what is set for all.
+	SessionID string `json:"sessionId,omitempty" jsonschema:"minLength=1,maxLength=128"`
+}
+
 // ToolsListParams asks for the registered tools.
 type ToolsListParams struct {
 	// SessionID asks for the tools that a generation of this session can use.
@@ -117,15 +132,15 @@ const (
 	SourceClient ToolSource = "client"
 )
 
-// ToolsListResult answers tools/list and tools/unregister.
+// ToolsListResult answers tools/list, tools/unregister and tools/setEnabled.
 type ToolsListResult struct {
 	// Tools are the tools in the order of their registration.
 	Tools []ToolInfo `json:"tools"`
-	// Revision grows with each change of the set of tools.
+	// Revision grows with each change of the set of tools or of what is enabled.
 	Revision int64 `json:"revision"`
 }
 
-// ToolInfo is a tool that generations may use.
+// ToolInfo is a registered tool.
 type ToolInfo struct {
 	ToolSpec
 	// Source says where the tool comes from.
@@ -134,6 +149,8 @@ type ToolInfo struct {
 	Digest string `json:"digest"`
 	// SessionID is the session that the tool was registered for, where it was.
 	SessionID string `json:"sessionId,omitempty"`
+	// Enabled says that generations may call the tool; see tools/setEnabled.
+	Enabled bool `json:"enabled"`
 }
 
 // Tool is a tool whose schemas are compiled. It is immutable.

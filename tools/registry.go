@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -20,10 +21,16 @@ import (
 // Registry is the set of registered tools. It is safe for concurrent use. What
 // it hands out never changes: a registration makes a new set.
 type Registry struct {
-	mu       sync.Mutex
-	tools    []tool // in the order of their registration
+	mu    sync.Mutex
+	tools []tool // in the order of their registration
+	// switches are what was switched off, and what a session has on that is off for
+	// all.
+	switches map[seat]bool
 	revision int64
 }
+
+// seat is a tool by its name: that of one session, or of all where that is empty.
+type seat struct{ session, name string }
 
 // tool is one registered tool, compiled when it was registered so that a call
 // cannot fail for its schemas.
@@ -35,7 +42,7 @@ type tool struct {
 }
 
 // NewRegistry returns an empty registry.
-func NewRegistry() *Registry { return new(Registry) }
+func NewRegistry() *Registry { return &Registry{switches: make(map[seat]bool)} }
 
 // Register adds tools at the end of the set, all or none. With Replace a tool
 // takes the place of the one with its name; one for a session hides the one of that
@@ -80,11 +87,23 @@ func (r *Registry) Unregister(session string, names []string) error {
 		}
 		set = slices.Delete(set, at, at+1)
 	}
-	if len(set) < len(r.tools) {
-		r.tools = set
-		r.revision++
-	}
+	r.shrink(set)
 	return nil
+}
+
+// shrink makes a part of the set the set, and forgets the switches of what is gone.
+// It is called with the lock held.
+func (r *Registry) shrink(set []tool) {
+	if len(set) == len(r.tools) {
+		return
+	}
+	r.tools = set
+	r.revision++
+	left := make(map[seat]bool, len(set))
+	for i := range set {
+		left[seat{set[i].SessionID, set[i].Name}] = true
+	}
+	maps.DeleteFunc(r.switches, func(s seat, _ bool) bool { return !left[s] && !left[seat{"", s.name}] })
 }
 
 func notFound(path, name string) error {
@@ -93,19 +112,16 @@ func notFound(path, name string) error {
 	return err
 }
 
-// Forget takes all tools of a session away.
+// Forget takes all tools of a session away, and what it has switched.
 func (r *Registry) Forget(session string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	set := slices.DeleteFunc(slices.Clone(r.tools), func(t tool) bool { return t.SessionID == session })
-	if len(set) < len(r.tools) {
-		r.tools = set
-		r.revision++
-	}
+	maps.DeleteFunc(r.switches, func(s seat, _ bool) bool { return s.session == session })
+	r.shrink(slices.DeleteFunc(slices.Clone(r.tools), func(t tool) bool { return t.SessionID == session }))
 }
 
 // Fork registers the tools of a session for another one too, as far as there is
-// room for them.
+// room for them, and switches what it has switched.
 func (r *Registry) Fork(from, to string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -124,7 +140,45 @@ func (r *Registry) Fork(from, to string) error {
 	if changed {
 		r.revision++
 	}
+	for s, on := range maps.Clone(r.switches) {
+		if s.session == from {
+			r.switches[seat{to, s.name}] = on
+		}
+	}
 	return nil
+}
+
+// SetEnabled switches tools that a session sees, or those for all where it is empty:
+// all that are named, or none with the error tool_not_found.
+func (r *Registry) SetEnabled(session string, names []string, on bool) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	seen := r.seen(session)
+	changed := false
+	for i, name := range names {
+		at := slices.IndexFunc(seen, func(t tool) bool { return t.Name == name })
+		if at < 0 {
+			return notFound(fmt.Sprintf("/names/%d", i), name)
+		}
+		changed = changed || seen[at].Enabled != on
+	}
+	for _, name := range names {
+		r.switches[seat{session, name}] = on
+	}
+	if changed {
+		r.revision++
+	}
+	return nil
+}
+
+// isEnabled reports whether a session has a tool that it sees switched on. It is
+// called with the lock held.
+func (r *Registry) isEnabled(session string, t *tool) bool {
+	if on, set := r.switches[seat{session, t.Name}]; set {
+		return on
+	}
+	on, set := r.switches[seat{"", t.Name}]
+	return on || !set || t.SessionID != ""
 }
 
 // List returns the tools that a generation of a session can use, or those for all
@@ -140,7 +194,8 @@ func (r *Registry) List(session string) schema.ToolsListResult {
 	return res
 }
 
-// seen are the tools that a session sees. It is called with the lock held.
+// seen are the tools that a session sees, with what is switched for it. It is called
+// with the lock held.
 func (r *Registry) seen(session string) []tool {
 	var own []tool
 	for _, t := range r.tools {
@@ -152,6 +207,7 @@ func (r *Registry) seen(session string) []tool {
 	for _, t := range r.tools {
 		hidden := slices.ContainsFunc(own, func(o tool) bool { return o.Name == t.Name })
 		if t.SessionID == "" && !hidden || t.SessionID != "" && t.SessionID == session {
+			t.Enabled = r.isEnabled(session, &t)
 			all = append(all, t)
 		}
 	}
@@ -159,8 +215,8 @@ func (r *Registry) seen(session string) []tool {
 }
 
 // Resolve returns the tools of one generation: those that refs names and defines,
-// or all that its session sees where refs is nil. What it returns stays as it is,
-// whatever is registered later. The errors are those of Register and tool_not_found.
+// or all that its session sees where refs is nil, but for those that are switched off.
+// What it returns stays as it is, whatever is registered later. The errors are those of Register and tool_not_found.
 func (r *Registry) Resolve(session string, refs *[]schema.ToolRef) ([]schema.Tool, error) {
 	r.mu.Lock()
 	seen := r.seen(session)
@@ -199,10 +255,13 @@ func (r *Registry) Resolve(session string, refs *[]schema.ToolRef) ([]schema.Too
 	return plain(set), nil
 }
 
+// plain are the tools of a set that are on.
 func plain(set []tool) []schema.Tool {
-	out := make([]schema.Tool, len(set))
+	out := make([]schema.Tool, 0, len(set))
 	for i := range set {
-		out[i] = set[i].Tool
+		if set[i].Enabled {
+			out = append(out, set[i].Tool)
+		}
 	}
 	return out
 }
@@ -315,7 +374,7 @@ func (t *tool) define(i int, s schema.ToolSpec) (bad []schema.FieldError, err er
 	}
 	sum := sha256.Sum256(definition)
 	t.size = len(definition)
-	t.ToolInfo = schema.ToolInfo{ToolSpec: s, Source: schema.SourceClient, Digest: hex.EncodeToString(sum[:])}
+	t.ToolInfo = schema.ToolInfo{ToolSpec: s, Source: schema.SourceClient, Digest: hex.EncodeToString(sum[:]), Enabled: true}
 	return nil, nil
 }
 

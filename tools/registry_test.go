@@ -229,6 +229,88 @@ func TestWarnings(t *testing.T) {
 	require.Contains(t, w.Message, "is not checked")
 }
 
+// enabled are the tools of a session that are on, as a list and as a generation that
+// names none has them.
+func enabled(t *testing.T, r *Registry, session string) string {
+	t.Helper()
+	var listed, resolved []string
+	for _, tool := range r.List(session).Tools {
+		if tool.Enabled {
+			listed = append(listed, tool.Name)
+		}
+	}
+	set, err := r.Resolve(session, nil)
+	require.NoError(t, err)
+	for _, tool := range set {
+		require.True(t, tool.Enabled)
+		resolved = append(resolved, tool.Name)
+	}
+	require.Equal(t, listed, resolved)
+	return strings.Join(listed, " ")
+}
+
+// TestSetEnabled: what is off keeps its place and is in no generation. A session's own
+// switch counts before that of all; what becomes of both when tools and sessions go.
+func TestSetEnabled(t *testing.T) {
+	r := NewRegistry()
+	_, err := register(r, false, spec("a", `{}`), spec("b", `{}`), spec("c", `{}`))
+	require.NoError(t, err)
+	_, err = r.Register(schema.ToolRegisterParams{SessionID: "s", Tools: []schema.ToolSpec{spec("own", `{}`)}})
+	require.NoError(t, err)
+	revision := r.List("").Revision
+	change := func(session string, on bool, names ...string) {
+		t.Helper()
+		require.NoError(t, r.SetEnabled(session, names, on))
+		revision++
+		require.Equal(t, revision, r.List("").Revision)
+	}
+	running, err := r.Resolve("", nil)
+	require.NoError(t, err)
+	change("", false, "b", "a", "b")
+	require.Len(t, running, 3, "a generation keeps what it began with")
+	require.Equal(t, []string{"a", "b", "c"}, names(r), "in their places")
+	require.Equal(t, "c", enabled(t, r, ""))
+	require.Equal(t, "c own", enabled(t, r, "s"))
+	require.NoError(t, r.SetEnabled("", []string{"a"}, false))
+	require.Equal(t, revision, r.List("").Revision, "which it was")
+
+	change("s", true, "b")
+	change("s", false, "c", "own")
+	require.Equal(t, "c", enabled(t, r, ""))
+	require.Equal(t, "b", enabled(t, r, "s"))
+	set, err := r.Resolve("s", &[]schema.ToolRef{{Name: "a"}, {Name: "b"}, {Spec: &schema.ToolSpec{Name: "c", InputSchema: json.RawMessage(`{}`)}}})
+	require.NoError(t, err)
+	require.Len(t, set, 2, "whoever names it; one that is given in place is another")
+
+	// All or none.
+	before := r.List("s")
+	err = r.SetEnabled("s", []string{"a", "none"}, true)
+	var wire *schema.Error
+	require.ErrorAs(t, err, &wire)
+	require.Equal(t, schema.KindToolNotFound, wire.Data.Kind)
+	require.Equal(t, "/names/1", wire.Data.Errors[0].InstancePath)
+	require.Error(t, r.SetEnabled("", []string{"own"}, false), "is the session's")
+	require.Equal(t, before, r.List("s"))
+
+	require.NoError(t, r.Fork("s", "fork"))
+	require.Equal(t, "b", enabled(t, r, "fork"))
+	_, err = register(r, true, spec("a", `{"type":"object"}`))
+	require.NoError(t, err)
+	require.Equal(t, "c", enabled(t, r, ""), "another definition is off too")
+
+	// A tool that is gone takes its switches with it, and so does a session.
+	require.NoError(t, r.Unregister("", []string{"a", "b", "c"}))
+	_, err = register(r, false, spec("c", `{}`), spec("b", `{}`), spec("a", `{}`))
+	require.NoError(t, err)
+	require.Equal(t, "c b a", enabled(t, r, "s"), "but own")
+	require.NoError(t, r.SetEnabled("s", []string{"a"}, false))
+	require.Equal(t, "c b", enabled(t, r, "s"))
+	r.Forget("s")
+	r.Forget("fork")
+	require.Equal(t, "c b a", enabled(t, r, "s"))
+	require.Empty(t, r.switches)
+}
+
 func TestManyClientsAtOnce(t *testing.T) {
 	r := NewRegistry()
 	var all sync.WaitGroup

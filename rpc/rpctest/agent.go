@@ -128,7 +128,7 @@ func (a *Agent) RegisterTools(_ context.Context, p schema.ToolRegisterParams) (s
 	}
 	for _, t := range p.Tools {
 		digest := fmt.Sprintf("%064x", len(t.InputSchema))
-		a.tools = append(a.tools, schema.ToolInfo{ToolSpec: t, Source: schema.SourceClient, Digest: digest})
+		a.tools = append(a.tools, schema.ToolInfo{ToolSpec: t, Source: schema.SourceClient, Digest: digest, Enabled: true})
 		result.Registered = append(result.Registered, schema.RegisteredTool{Name: t.Name, Digest: digest})
 	}
 	a.revision++
@@ -146,6 +146,22 @@ func (a *Agent) UnregisterTools(ctx context.Context, p schema.ToolsUnregisterPar
 			return schema.ToolsListResult{}, schema.Errorf(schema.KindToolNotFound, "tool %q is not registered", name)
 		}
 		a.tools = slices.Delete(a.tools, i, i+1)
+	}
+	a.revision++
+	a.mu.Unlock()
+	return a.ListTools(ctx, schema.ToolsListParams{})
+}
+
+// SetToolsEnabled switches tools, for all sessions.
+func (a *Agent) SetToolsEnabled(ctx context.Context, p schema.ToolsSetEnabledParams) (schema.ToolsListResult, error) {
+	a.mu.Lock()
+	for _, name := range p.Names {
+		i := slices.IndexFunc(a.tools, func(t schema.ToolInfo) bool { return t.Name == name })
+		if i < 0 {
+			a.mu.Unlock()
+			return schema.ToolsListResult{}, schema.Errorf(schema.KindToolNotFound, "tool %q is not registered", name)
+		}
+		a.tools[i].Enabled = p.Enabled
 	}
 	a.revision++
 	a.mu.Unlock()

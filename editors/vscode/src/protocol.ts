@@ -84,6 +84,8 @@ export interface ClientRequests {
   "tools/register": { params: ToolRegisterParams; result: ToolRegisterResult };
   /** Takes registered tools away. */
   "tools/unregister": { params: ToolsUnregisterParams; result: ToolsListResult };
+  /** Switches registered tools off or on. */
+  "tools/setEnabled": { params: ToolsSetEnabledParams; result: ToolsListResult };
   /** Lists the registered tools. */
   "tools/list": { params: ToolsListParams; result: ToolsListResult };
 }
@@ -1113,7 +1115,7 @@ export interface ToolCallParams {
  */
 export type ToolChoice = "auto" | "required" | "none" | { name: string };
 
-/** ToolInfo is a tool that generations may use. */
+/** ToolInfo is a registered tool. */
 export interface ToolInfo {
   /** name is how the model calls the tool. */
   name: string;
@@ -1152,6 +1154,8 @@ export interface ToolInfo {
   digest: string;
   /** sessionId is the session that the tool was registered for, where it was. */
   sessionId?: string;
+  /** enabled says that generations may call the tool; see tools/setEnabled. */
+  enabled: boolean;
 }
 
 /**
@@ -1185,7 +1189,9 @@ export interface ToolRegisterParams {
    * sessionId registers them for one session, until it is closed. Absent means for all generations.
    */
   sessionId?: string;
-  /** replace lets a tool take the place of one with the same name. */
+  /**
+   * replace lets a tool take the place of one with the same name. It is off where that one was.
+   */
   replace?: boolean;
 }
 
@@ -1193,7 +1199,7 @@ export interface ToolRegisterParams {
 export interface ToolRegisterResult {
   /** registered are the tools of the request, in their order. */
   registered: RegisteredTool[];
-  /** revision grows with each change of the set of tools. */
+  /** revision grows with each change of the set of tools or of what is enabled. */
   revision: number;
 }
 
@@ -1247,12 +1253,29 @@ export interface ToolsListParams {
   sessionId?: string;
 }
 
-/** ToolsListResult answers tools/list and tools/unregister. */
+/** ToolsListResult answers tools/list, tools/unregister and tools/setEnabled. */
 export interface ToolsListResult {
   /** tools are the tools in the order of their registration. */
   tools: ToolInfo[];
-  /** revision grows with each change of the set of tools. */
+  /** revision grows with each change of the set of tools or of what is enabled. */
   revision: number;
+}
+
+/**
+ * ToolsSetEnabledParams switches registered tools off or on: all that are named, or none where one
+ * of them is not registered. One that is off keeps its place and its name, and is in no generation,
+ * whoever names it. Generations that run keep the tools that they began with.
+ */
+export interface ToolsSetEnabledParams {
+  /** names are the names of the tools. */
+  names: string[];
+  /** enabled is false to switch them off. */
+  enabled: boolean;
+  /**
+   * sessionId switches them for the generations of this session alone, until it is closed; that
+   * counts before what is set for all.
+   */
+  sessionId?: string;
 }
 
 /**

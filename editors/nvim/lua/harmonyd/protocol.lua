@@ -87,6 +87,8 @@ M.errors = {
 ---@field ["tools/register"] { params: harmonyd.ToolRegisterParams, result: harmonyd.ToolRegisterResult }
 --- Takes registered tools away.
 ---@field ["tools/unregister"] { params: harmonyd.ToolsUnregisterParams, result: harmonyd.ToolsListResult }
+--- Switches registered tools off or on.
+---@field ["tools/setEnabled"] { params: harmonyd.ToolsSetEnabledParams, result: harmonyd.ToolsListResult }
 --- Lists the registered tools.
 ---@field ["tools/list"] { params: harmonyd.ToolsListParams, result: harmonyd.ToolsListResult }
 
@@ -894,7 +896,7 @@ M.errors = {
 --- none, or an object with the name of one tool.
 ---@alias harmonyd.ToolChoice "auto"|"required"|"none"|{ name: string }
 
---- ToolInfo is a tool that generations may use.
+--- ToolInfo is a registered tool.
 ---@class harmonyd.ToolInfo
 --- name is how the model calls the tool.
 ---@field name string
@@ -925,6 +927,8 @@ M.errors = {
 ---@field digest string
 --- sessionId is the session that the tool was registered for, where it was.
 ---@field sessionId? string
+--- enabled says that generations may call the tool; see tools/setEnabled.
+---@field enabled boolean
 
 --- ToolProgressParams tells how far a call has got. What is shown of it goes out as
 --- generate/toolCall, and as $/progress where the generation has a workDoneToken.
@@ -950,14 +954,14 @@ M.errors = {
 ---@field tools harmonyd.ToolSpec[]
 --- sessionId registers them for one session, until it is closed. Absent means for all generations.
 ---@field sessionId? string
---- replace lets a tool take the place of one with the same name.
+--- replace lets a tool take the place of one with the same name. It is off where that one was.
 ---@field replace? boolean
 
 --- ToolRegisterResult answers tool-register.
 ---@class harmonyd.ToolRegisterResult
 --- registered are the tools of the request, in their order.
 ---@field registered harmonyd.RegisteredTool[]
---- revision grows with each change of the set of tools.
+--- revision grows with each change of the set of tools or of what is enabled.
 ---@field revision integer
 
 --- ToolResult answers tool/call. On the wire a string is short for one text part. A JSON-RPC error
@@ -996,12 +1000,24 @@ M.errors = {
 --- registered for all generations.
 ---@field sessionId? string
 
---- ToolsListResult answers tools/list and tools/unregister.
+--- ToolsListResult answers tools/list, tools/unregister and tools/setEnabled.
 ---@class harmonyd.ToolsListResult
 --- tools are the tools in the order of their registration.
 ---@field tools harmonyd.ToolInfo[]
---- revision grows with each change of the set of tools.
+--- revision grows with each change of the set of tools or of what is enabled.
 ---@field revision integer
+
+--- ToolsSetEnabledParams switches registered tools off or on: all that are named, or none where one
+--- of them is not registered. One that is off keeps its place and its name, and is in no
+--- generation, whoever names it. Generations that run keep the tools that they began with.
+---@class harmonyd.ToolsSetEnabledParams
+--- names are the names of the tools.
+---@field names string[]
+--- enabled is false to switch them off.
+---@field enabled boolean
+--- sessionId switches them for the generations of this session alone, until it is closed; that
+--- counts before what is set for all.
+---@field sessionId? string
 
 --- ToolsUnregisterParams takes tools away from later generations: all that are named, or none where
 --- one of them is not registered. Generations that run keep the tools that they began with.
