@@ -86,17 +86,10 @@ type event struct {
 }
 
 func newPolicy(s schema.StreamPolicy) policy {
-	p := policy{interval: defaultInterval, maxTokens: defaultMaxTokens, maxBytes: defaultMaxBytes}
-	if s.IntervalMS != nil {
-		p.interval = time.Duration(*s.IntervalMS) * time.Millisecond
+	if s = s.Over(defaultStream()); s.Off {
+		return policy{}
 	}
-	if s.MaxTokens > 0 {
-		p.maxTokens = s.MaxTokens
-	}
-	if s.MaxBytes > 0 {
-		p.maxBytes = s.MaxBytes
-	}
-	return p
+	return policy{time.Duration(*s.IntervalMS) * time.Millisecond, s.MaxTokens, s.MaxBytes}
 }
 
 func newGeneration(id string, w *writer, s schema.StreamPolicy) *generation {

@@ -25,8 +25,6 @@ type conn struct {
 	opts   Options
 	log    *slog.Logger
 	stream *stream
-	// surface is the protocol's own part of initialize's answer.
-	surface schema.ServerHarmonyd
 
 	exited chan struct{} // closed by exit
 	parent chan int64    // takes the processes to live no longer than
@@ -44,6 +42,7 @@ type conn struct {
 	phase       phase
 	trace       schema.TraceValue
 	client      schema.ClientTools
+	surface     schema.ServerHarmonyd // the protocol's own part of initialize's answer
 	activity    activity
 	sessions    map[string]*line     // of generations, by sessionId; not the empty ones
 	questions   map[string]*question // requests of ours, by id

@@ -21,9 +21,15 @@ func (c *conn) initialize(r *request, p schema.InitializeParams) (func(context.C
 		}
 		if own := p.Capabilities.Harmonyd; own != nil {
 			c.client, c.activity.told = own.Tools, true
+			c.surface.Stream = own.Stream.Over(c.surface.Stream)
 		}
-		if p.ProcessID != nil {
-			r.after = func() { c.parent <- *p.ProcessID }
+		r.after = func() {
+			if p.ProcessID != nil {
+				c.parent <- *p.ProcessID
+			}
+			if n := p.InitializationOptions.Servers(); n > 0 {
+				c.log.Warn("initializationOptions: this version starts no MCP servers; register their tools with tool-register", "mcpServers", n)
+			}
 		}
 		if p.ClientInfo != nil {
 			c.opts.Log.Info("client", "name", clip(p.ClientInfo.Name), "version", clip(p.ClientInfo.Version))
@@ -126,6 +132,7 @@ func (c *conn) admit(r *request, p *schema.GenerateParams) error {
 			p.ToolMode = schema.ToolCallback
 		}
 	}
+	p.Stream = p.Stream.Over(c.surface.Stream)
 	r.session, r.model = p.SessionID, p.Model
 	r.generation = newGeneration(p.GenerationID, c.stream.out, p.Stream)
 	r.waiting = true

@@ -53,7 +53,8 @@ type GenerateParams struct {
 	// ContextOverflow says what happens to a prompt that is too long. Absent
 	// means error.
 	ContextOverflow ContextOverflow `json:"contextOverflow,omitempty" jsonschema:"enum=error,enum=truncateMiddle,enum=rollingWindow"`
-	// Stream says how text is batched into notifications; false sends none.
+	// Stream says how text is batched into notifications; false sends none. Members
+	// that are absent are those that initialize has answered.
 	Stream StreamPolicy `json:"stream,omitzero"`
 	// Priority orders generations that wait. Absent means interactive.
 	Priority Priority `json:"priority,omitempty" jsonschema:"enum=interactive,enum=background"`
@@ -241,7 +242,7 @@ const (
 // sent at once; after it a notification is sent when any of the three bounds
 // is reached. On the wire false stands for Off.
 type StreamPolicy struct {
-	// Off sends neither generate/delta nor generate/status.
+	// Off sends neither generate/delta, generate/status nor generate/toolCall.
 	Off bool `json:"-"`
 	// IntervalMS is the least time between two notifications in milliseconds;
 	// absent means 33, two frames of a screen.

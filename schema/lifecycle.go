@@ -15,8 +15,16 @@ type InitializeParams struct {
 	Capabilities ClientCapabilities `json:"capabilities,omitzero"`
 	// Trace is the initial value of $/setTrace.
 	Trace TraceValue `json:"trace,omitempty" jsonschema:"enum=off,enum=messages,enum=compact,enum=verbose"`
-	// InitializationOptions is configuration by the client, passed on as it is.
-	InitializationOptions json.RawMessage `json:"initializationOptions,omitempty"`
+	// InitializationOptions is configuration by the client's user.
+	InitializationOptions InitializationOptions `json:"initializationOptions,omitzero"`
+}
+
+// InitializationOptions is configuration by the client's user. On the wire an empty
+// array is as good as an empty object: clients in Lua write that.
+type InitializationOptions struct {
+	// MCPServers are servers of the Model Context Protocol whose tools models may
+	// call, by name. This version starts none, and says so in window/logMessage.
+	MCPServers json.RawMessage `json:"mcpServers,omitempty"`
 }
 
 // PeerInfo names one side of the connection.
@@ -40,6 +48,9 @@ type ClientHarmonyd struct {
 	ProtocolVersion int `json:"protocolVersion,omitempty" jsonschema:"minimum=1,maximum=1000000"`
 	// Tools is what the client does for the tools of generations.
 	Tools ClientTools `json:"tools,omitzero"`
+	// Stream is how the client wants the text of generations batched. What a generate
+	// says itself counts before that, member by member.
+	Stream StreamPolicy `json:"stream,omitzero"`
 }
 
 // ClientTools is what the client does for the tools of generations.
@@ -83,7 +94,8 @@ type ServerHarmonyd struct {
 	Requests []string `json:"requests"`
 	// Notifications lists what the server may send.
 	Notifications []string `json:"notifications"`
-	// Stream is the batching policy of a request that names none.
+	// Stream is the batching policy of a request that names none: the client's, and
+	// the server's where that says nothing.
 	Stream StreamPolicy `json:"stream"`
 }
 

@@ -2,8 +2,10 @@ package schema
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strconv"
 
 	"github.com/invopop/jsonschema"
@@ -115,6 +117,21 @@ func (s *StreamPolicy) wire(d *decoder) {
 	*s = StreamPolicy{Off: true}
 }
 
+// Over is s with what common says where s says nothing.
+func (s StreamPolicy) Over(common StreamPolicy) StreamPolicy {
+	switch {
+	case s == StreamPolicy{}:
+		return common
+	case s.Off:
+		return s
+	}
+	s.IntervalMS = cmp.Or(s.IntervalMS, common.IntervalMS)
+	s.MaxTokens = cmp.Or(s.MaxTokens, common.MaxTokens)
+	s.MaxBytes = cmp.Or(s.MaxBytes, common.MaxBytes)
+	s.ToolArguments = cmp.Or(s.ToolArguments, common.ToolArguments)
+	return s
+}
+
 // JSONSchemaExtend publishes false or an object.
 func (StreamPolicy) JSONSchemaExtend(s *jsonschema.Schema) {
 	eitherForm(s, &jsonschema.Schema{Const: false}, members(s))
@@ -127,6 +144,41 @@ func (s StreamPolicy) MarshalJSON() ([]byte, error) {
 	}
 	type plain StreamPolicy
 	return Encode(plain(s))
+}
+
+// UnmarshalJSON decodes an object or an empty array.
+func (o *InitializationOptions) UnmarshalJSON(data []byte) error { return Decode(data, o) }
+
+func (o *InitializationOptions) wire(d *decoder) {
+	if d.peek() == '[' {
+		if text := d.skip(); len(bytes.TrimSpace(text[1:len(text)-1])) > 0 {
+			d.fail("got an array, want an object")
+		}
+		return
+	}
+	if d.expect("{", "an object") {
+		d.object(reflect.ValueOf(o).Elem())
+	}
+}
+
+func (o *InitializationOptions) broken() string {
+	if o.MCPServers != nil && o.MCPServers[0] != '{' {
+		return "mcpServers is no object"
+	}
+	return ""
+}
+
+// Servers is the number of MCP servers.
+func (o *InitializationOptions) Servers() int {
+	var servers map[string]json.RawMessage
+	_ = json.Unmarshal(o.MCPServers, &servers) // an object, or nothing
+	return len(servers)
+}
+
+// JSONSchemaExtend publishes an object or an empty array.
+func (InitializationOptions) JSONSchemaExtend(s *jsonschema.Schema) {
+	extendObject(s, "mcpServers")
+	eitherForm(s, &jsonschema.Schema{Type: "array", MaxItems: count(0)}, members(s))
 }
 
 // UnmarshalJSON takes a string or an integer.

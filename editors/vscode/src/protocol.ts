@@ -217,6 +217,11 @@ export interface ClientHarmonyd {
   protocolVersion?: number;
   /** tools is what the client does for the tools of generations. */
   tools?: ClientTools;
+  /**
+   * stream is how the client wants the text of generations batched. What a generate says itself
+   * counts before that, member by member.
+   */
+  stream?: StreamPolicy;
 }
 
 /** ClientTools is what the client does for the tools of generations. */
@@ -394,7 +399,10 @@ export type GenerateParams = {
   responseFormat?: ResponseFormat;
   /** contextOverflow says what happens to a prompt that is too long. Absent means error. */
   contextOverflow?: "error" | "truncateMiddle" | "rollingWindow";
-  /** stream says how text is batched into notifications; false sends none. */
+  /**
+   * stream says how text is batched into notifications; false sends none. Members that are absent
+   * are those that initialize has answered.
+   */
   stream?: StreamPolicy;
   /** priority orders generations that wait. Absent means interactive. */
   priority?: "interactive" | "background";
@@ -503,6 +511,12 @@ export interface GenerateToolCall {
 }
 
 /**
+ * InitializationOptions is configuration by the client's user. On the wire an empty array is as
+ * good as an empty object: clients in Lua write that.
+ */
+export type InitializationOptions = unknown[] | { mcpServers?: Record<string, unknown> };
+
+/**
  * InitializeParams opens a connection. It is LSP's InitializeParams as far as this server reads it:
  * an LSP client's own params are valid, and what is not listed here is ignored.
  */
@@ -518,8 +532,8 @@ export interface InitializeParams {
   capabilities?: ClientCapabilities;
   /** trace is the initial value of $/setTrace. */
   trace?: "off" | "messages" | "compact" | "verbose";
-  /** initializationOptions is configuration by the client, passed on as it is. */
-  initializationOptions?: unknown;
+  /** initializationOptions is configuration by the client's user. */
+  initializationOptions?: InitializationOptions;
 }
 
 /** InitializeResult answers initialize. */
@@ -857,7 +871,10 @@ export interface ServerHarmonyd {
   requests: string[];
   /** notifications lists what the server may send. */
   notifications: string[];
-  /** stream is the batching policy of a request that names none. */
+  /**
+   * stream is the batching policy of a request that names none: the client's, and the server's
+   * where that says nothing.
+   */
   stream: StreamPolicy;
 }
 

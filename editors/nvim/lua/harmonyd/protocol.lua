@@ -188,6 +188,9 @@ M.errors = {
 ---@field protocolVersion? integer
 --- tools is what the client does for the tools of generations.
 ---@field tools? harmonyd.ClientTools
+--- stream is how the client wants the text of generations batched. What a generate says itself
+--- counts before that, member by member.
+---@field stream? harmonyd.StreamPolicy
 
 --- ClientTools is what the client does for the tools of generations.
 ---@class harmonyd.ClientTools
@@ -330,7 +333,8 @@ M.errors = {
 ---@field responseFormat? harmonyd.ResponseFormat
 --- contextOverflow says what happens to a prompt that is too long. Absent means error.
 ---@field contextOverflow? "error"|"truncateMiddle"|"rollingWindow"
---- stream says how text is batched into notifications; false sends none.
+--- stream says how text is batched into notifications; false sends none. Members that are absent
+--- are those that initialize has answered.
 ---@field stream? harmonyd.StreamPolicy
 --- priority orders generations that wait. Absent means interactive.
 ---@field priority? "interactive"|"background"
@@ -408,6 +412,10 @@ M.errors = {
 --- limit, an answer that is none.
 ---@field result? harmonyd.ToolResult
 
+--- InitializationOptions is configuration by the client's user. On the wire an empty array is as
+--- good as an empty object: clients in Lua write that.
+---@alias harmonyd.InitializationOptions any[]|{ mcpServers?: table<string, any> }
+
 --- InitializeParams opens a connection. It is LSP's InitializeParams as far as this server reads
 --- it: an LSP client's own params are valid, and what is not listed here is ignored.
 ---@class harmonyd.InitializeParams
@@ -420,8 +428,8 @@ M.errors = {
 ---@field capabilities? harmonyd.ClientCapabilities
 --- trace is the initial value of $/setTrace.
 ---@field trace? "off"|"messages"|"compact"|"verbose"
---- initializationOptions is configuration by the client, passed on as it is.
----@field initializationOptions? any
+--- initializationOptions is configuration by the client's user.
+---@field initializationOptions? harmonyd.InitializationOptions
 
 --- InitializeResult answers initialize.
 ---@class harmonyd.InitializeResult
@@ -694,7 +702,8 @@ M.errors = {
 ---@field requests string[]
 --- notifications lists what the server may send.
 ---@field notifications string[]
---- stream is the batching policy of a request that names none.
+--- stream is the batching policy of a request that names none: the client's, and the server's where
+--- that says nothing.
 ---@field stream harmonyd.StreamPolicy
 
 --- SessionInfo is a conversation that was kept.
