@@ -34,8 +34,9 @@ func TestDecodeLikeJSON(t *testing.T) {
 		everything: &GenerateParams{},
 		`{"prompt":"\ud83d\ude00","stream":false,"toolChoice":"required","workDoneToken":-5,"tools":[]}`: &GenerateParams{},
 		`{"all":true}`: &CancelParams{},
-		`{"processId":7,"clientInfo":{"name":"n","version":"v"},"capabilities":{"harmonyd":{"protocolVersion":1}},"trace":"verbose","initializationOptions":[1,{"b":2,"a":1}]}`: &InitializeParams{},
-		`{"text":"","model":"m"}`: &TokensCountParams{},
+		`{"processId":7,"clientInfo":{"name":"n","version":"v"},"capabilities":{"harmonyd":{"protocolVersion":1,"stream":{"maxBytes":9,"toolArguments":true}}},"trace":"verbose","initializationOptions":{"mcpServers":{"b":2,"a":1}}}`: &InitializeParams{},
+		`{"capabilities":{"harmonyd":{"stream":false}}}`: &InitializeParams{},
+		`{"text":"","model":"m"}`:                        &TokensCountParams{},
 	} {
 		other := reflect.New(reflect.TypeOf(into).Elem()).Interface()
 		require.NoError(t, Decode([]byte(in), into), in)
@@ -46,6 +47,36 @@ func TestDecodeLikeJSON(t *testing.T) {
 		again := reflect.New(reflect.TypeOf(into).Elem()).Interface()
 		require.NoError(t, Decode(out, again), string(out))
 		require.Equal(t, into, again)
+	}
+}
+
+// TestInitializationOptions: what they may be, and how many servers they ask for.
+func TestInitializationOptions(t *testing.T) {
+	for text, want := range map[string]int{
+		`null`: 0, `{}`: 0, `[]`: 0, "[ \n]": 0, `{"x":1}`: 0, `{"mcpServers":null}`: 0, `{"mcpServers":{}}`: 0, `{"mcpServers":{"a":{},"b":7}}`: 2,
+		`"x"`: -1, `[1]`: -1, `7`: -1, `{"mcpServers":[]}`: -1, `{"mcpServers":"x"}`: -1,
+	} {
+		var p InitializeParams
+		err := Decode([]byte(`{"initializationOptions":`+text+`}`), &p)
+		require.Equal(t, want < 0, err != nil, text)
+		require.Equal(t, max(want, 0), p.InitializationOptions.Servers(), text)
+	}
+}
+
+// TestStreamPolicyOver: what is said counts, member by member, and false is said.
+func TestStreamPolicyOver(t *testing.T) {
+	for _, c := range [][3]string{
+		{`{}`, `{"maxTokens":2}`, `{"maxTokens":2}`},
+		{`{}`, `false`, `false`},
+		{`false`, `{"maxTokens":2}`, `false`},
+		{`{"maxTokens":3}`, `false`, `{"maxTokens":3}`},
+		{`{"intervalMs":0,"toolArguments":false}`, `{"intervalMs":5,"maxTokens":2,"maxBytes":7,"toolArguments":true}`, `{"intervalMs":0,"maxTokens":2,"maxBytes":7,"toolArguments":false}`},
+	} {
+		var s, common, want StreamPolicy
+		for i, into := range []*StreamPolicy{&s, &common, &want} {
+			require.NoError(t, Decode([]byte(c[i]), into))
+		}
+		require.Equal(t, want, s.Over(common), c)
 	}
 }
 
