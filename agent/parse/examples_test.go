@@ -11,6 +11,8 @@ var (
 	gemma4   = vocabulary{"<|tool_call>", "<tool_call|>", `<|"|>`, "<|channel>", "<channel|>"}
 	dseek    = vocabulary{"<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>", "<think>", "</think>"}
 	kimi     = vocabulary{"<|tool_calls_section_begin|>", "<|tool_calls_section_end|>", "<|tool_call_begin|>", "<|tool_call_end|>", "<|tool_call_argument_begin|>"}
+	m2       = vocabulary{"<minimax:tool_call>", "</minimax:tool_call>", "<think>", "</think>"}
+	v32      = vocabulary{dsml, "<think>", "</think>"}
 	gptOSS   = vocabulary{"<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|return|>", "<|call|>"}
 )
 
@@ -22,7 +24,7 @@ const (
 )
 
 var examples = slicesOf(hermesExamples, coderExamples, llamaExamples, pythonExamples, mistralExamples, gemmaExamples,
-	deepseekExamples, fencedExamples, thinkExamples, harmonyExamples)
+	deepseekExamples, invokeExamples, fencedExamples, thinkExamples, harmonyExamples)
 
 func slicesOf(all ...[]example) []example {
 	var out []example
@@ -194,6 +196,42 @@ var deepseekExamples = []example{
 	{"deepseek", "hm\n</think>\n\nyes", "R[hm] M[\n</think>\n\n] T[yes]", dseek, "<think>\n"},
 	{"kimi", "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{\"n\": 1}<|tool_call_end|><|tool_calls_section_end|>",
 		`C[f {"n": 1}] M[<|tool_call_end|><|tool_calls_section_end|>]`, kimi, ""},
+}
+
+const (
+	m2Call  = "<minimax:tool_call>\n<invoke name=\"f\">\n<parameter name=\"s\">a b</parameter>\n<parameter name=\"n\">3</parameter>\n</invoke>\n</minimax:tool_call>"
+	v32Open = "<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"f\">\n"
+	v32End  = "</｜DSML｜invoke>\n</｜DSML｜function_calls>"
+)
+
+var invokeExamples = []example{
+	{"minimax", m2Call, `C[f {"s": "a b", "n": 3}] M[` + "\n</minimax:tool_call>]", m2, ""},
+	{"minimax", m2Call, `C[f {"s": "a b", "n": 3}] M[` + "\n</minimax:tool_call>]", nil, ""},
+	{"minimax", "ok\n<minimax:tool_call>\n<invoke name=\"g\">\n</invoke>\n<invoke name=\"f\"><parameter name=\"s\">\n<b>\n</parameter></invoke>\n</minimax:tool_call>\ndone",
+		"T[ok] M[\n] C[g {}] M[\n] C[f {\"s\": \"<b>\"}] M[\n</minimax:tool_call>\n] T[done]", m2, ""},
+	{"minimax", "<invoke name=\"f\">\n<parameter name=\"n\">1</parameter>\n</invoke>", `C[f {"n": 1}]`, m2, ""},
+	{"minimax", "<invoke name=f><parameter name=n>1</parameter></invoke>", `C[f {"n": 1}]`, nil, ""},
+	{"minimax", "<invoke name=\"unknown\">", "T[<invoke name=\"unknown\">]", m2, ""},
+	{"minimax", "<minimax:tool_call>\nf()\n</minimax:tool_call>", "X[<minimax:tool_call> is not followed by <invoke name=: <minimax:tool_call>\nf()\n] M[</minimax:tool_call>]", m2, ""},
+	{"minimax", "<minimax:tool_call>\n<invoke name=\"f\">\n<parameter name=\"s\">a", "X[the parameter \"s\" has no </parameter>: <minimax:tool_call>\n<invoke name=\"f\">\n<parameter name=\"s\">a]", m2, ""},
+	{"minimax", "<minimax:tool_call><invoke name=\"f\">what</invoke></minimax:tool_call>", "X[byte 17 of the call is neither <parameter name=NAME> nor </invoke>: <minimax:tool_call><invoke name=\"f\">what</invoke>] M[</minimax:tool_call>]", m2, ""},
+	{"minimax", "<tool_calls>\n{\"name\": \"f\", \"arguments\": {\"n\": 1}}\n{\"name\": \"g\", \"arguments\": {}}\n</tool_calls>", "C[f {\"n\": 1}] M[\n] C[g {}] M[\n</tool_calls>]", nil, ""},
+	{"minimax", "<tool_calls>[{\"name\": \"f\", \"arguments\": {}}]</tool_calls>", "C[f {}] M[]</tool_calls>]", nil, ""},
+	{"minimax", "<think>hm</think>\n<minimax:tool_call>\n<invoke name=\"g\">\n</invoke>\n</minimax:tool_call>", "M[<think>] R[hm] M[</think>\n] C[g {}] M[\n</minimax:tool_call>]", m2, ""},
+	{"deepseek-v3.2", v32Open + "<｜DSML｜parameter name=\"n\" string=\"false\">1</｜DSML｜parameter>\n<｜DSML｜parameter name=\"s\" string=\"true\">\n2\n</｜DSML｜parameter>\n" + v32End,
+		`C[f {"n": 1, "s": "\n2\n"}] M[` + "\n</｜DSML｜function_calls>]", v32, ""},
+	{"deepseek-v3.2", v32Open + "<｜DSML｜parameter name=\"n\">1</｜DSML｜parameter>\n<｜DSML｜parameter name=\"x\" string=\"false\">[1, {}]</｜DSML｜parameter>\n" + v32End + " ok",
+		`C[f {"n": 1, "x": [1, {}]}] M[` + "\n</｜DSML｜function_calls> ] T[ok]", nil, ""},
+	{"deepseek-v3.2", v32Open + "<｜DSML｜parameter name=\"x\" string=\"false\">no JSON</｜DSML｜parameter>" + v32End, `C[f {"x": "no JSON"}] M[` + "\n</｜DSML｜function_calls>]", v32, ""},
+	{"deepseek-v3.2", "hm\n</think>\n\n" + v32Open + v32End, "R[hm] M[\n</think>\n\n] C[f {}] M[\n</｜DSML｜function_calls>]", v32, "<think>\n"},
+	{"deepseek-v3.2", v32Open + "</｜DSML｜function_calls>", "X[byte 27 of the call is neither <｜DSML｜parameter name=NAME> nor </｜DSML｜invoke>: " + v32Open + "] M[</｜DSML｜function_calls>]", v32, ""},
+	{"deepseek-v3.2", "what <｜DSML｜is", "T[what <｜DSML｜is]", v32, ""},
+	{"functools", ` functools[{"name": "f", "arguments": {"n": 1}}, {"name": "g", "arguments": {}}]`, `M[ ] C[f {"n": 1}] M[, ] C[g {}] M[]]`, nil, ""},
+	{"functools", "Well: functools [ {\"name\": \"f\"} ] ok", "T[Well:] M[ ] C[f {}] M[ ] ] T[ok]", nil, ""},
+	{"functools", "import functools\nfunctools[0] functools.cache", "T[import functools\nfunctools[0] functools.cache]", nil, ""},
+	{"functools", `functools[{"name": "f", "arguments": {`, `X[it has no end: its JSON object stops after 28 bytes: functools[{"name": "f", "arguments": {]`, nil, ""},
+	{"functools", "functools", "T[functools]", nil, ""},
+	{"functools", "functools[", "T[functools[]", nil, ""},
 }
 
 var fencedExamples = []example{

@@ -34,11 +34,14 @@ var formats = []Format{
 	{Name: "glm", families: []string{"glm4_moe", "glm"}, signs: [][]string{{"<tool_call>", "<arg_key>"}}, calls: newHermes, thinking: think},
 	{Name: "hermes", families: []string{"qwen", "smollm3", "hermes", "granitemoehybrid"}, signs: [][]string{{"<tool_call>"}}, calls: newHermes, thinking: think},
 	{Name: "mistral", families: []string{"mistral", "mixtral", "ministral", "pixtral"}, signs: [][]string{{"[TOOL_CALLS]"}, {"[AVAILABLE_TOOLS]"}}, calls: newMistral, thinking: mistralThink},
+	{Name: "deepseek-v3.2", families: []string{"deepseek_v32"}, signs: [][]string{{dsml}}, calls: newDeepSeek32, thinking: think},
 	{Name: "deepseek", families: []string{"deepseek"}, signs: [][]string{{"<｜tool▁calls▁begin｜>"}, {"<｜tool▁call▁begin｜>"}}, calls: newDeepSeek, thinking: think},
+	{Name: "minimax", families: []string{"minimax"}, signs: [][]string{{"<minimax:tool_call>"}, {"<tool_calls>"}}, calls: newMiniMax, thinking: think},
 	{Name: "kimi", families: []string{"kimi"}, signs: [][]string{{"<|tool_calls_section_begin|>"}}, calls: newKimi, thinking: think},
 	{Name: "gemma", families: []string{"gemma4", "functiongemma"}, signs: [][]string{{"<|tool_call>"}, {"<start_function_call>"}}, calls: newGemma, thinking: gemmaThink},
 	{Name: "cohere", families: []string{"cohere2", "cohere"}, signs: [][]string{{"<|START_ACTION|>"}}, calls: newCohere, thinking: cohereThink},
 	{Name: "granite", families: []string{"granite", "phi4"}, signs: [][]string{{"<|tool_call|>"}}, calls: newGranite, thinking: think},
+	{Name: "functools", signs: [][]string{{"functools["}}, calls: newFunctools, thinking: think},
 	{Name: "pythonic", families: []string{"llama4", "lfm2"}, signs: [][]string{{"<|python_start|>"}, {"<|tool_call_start|>"}, {"[func_name1("}, {"<|tool_list_start|>"}}, calls: newPythonic, thinking: think},
 	{Name: "llama", families: []string{"mllama"}, signs: [][]string{{"<|python_tag|>"}, {`"parameters":`, "<|start_header_id|>"}, {"Environment: ipython"}, {"<|start_header_id|>", "tool_calls"}}, calls: newLlama, thinking: think},
 	{Name: "fenced", families: []string{"gemma3"}, signs: [][]string{{"```tool_code"}}, calls: newGeneric, thinking: think},
@@ -163,6 +166,13 @@ func (g *tagger) tag(literal string) *tag {
 		g.known = append(g.known, t)
 	}
 	return t
+}
+
+// inline makes a token as good as its characters, for marks of which it is a part.
+func (g *tagger) inline(literal string) {
+	if t := g.tag(literal); t.isToken() {
+		t.inline = true
+	}
 }
 
 // endsWith reports whether a prompt ends with a mark, but for white space.

@@ -42,7 +42,7 @@ func newHermes(tags *tagger, tools *toolbox) dialect {
 	open, end := tags.tag(HermesOpen), tags.tag(HermesClose)
 	return &hermes{
 		open: open, ends: []*tag{end, open}, function: textTag(functionOpen),
-		xml: elements{tools: tools}, pairs: newPairs(tags, tools),
+		xml: elements{tools: tools, markup: coderMarkup}, pairs: newPairs(tags, tools),
 	}
 }
 

@@ -11,9 +11,12 @@ import (
 type tag struct {
 	literal string
 	id      int32 // -1 where the characters are the mark
+	// inline says that the token is a part of longer marks, and as good as its
+	// characters.
+	inline bool
 }
 
-func textTag(literal string) *tag { return &tag{literal, -1} }
+func textTag(literal string) *tag { return &tag{literal: literal, id: -1} }
 
 func (t *tag) isToken() bool { return t != nil && t.id >= 0 }
 
@@ -40,7 +43,9 @@ func (in *input) push(id int32, text []byte) {
 				continue
 			}
 			in.buf = append(in.buf, bytes.TrimSuffix(text, []byte(t.literal))...)
-			in.marks = append(in.marks, mark{len(in.buf), t})
+			if !t.inline {
+				in.marks = append(in.marks, mark{len(in.buf), t})
+			}
 			in.buf = append(in.buf, t.literal...)
 			return
 		}

@@ -74,7 +74,7 @@ func (l *llama) begins(text []byte, at *tag, final bool) verdict {
 	case nil:
 		return bareObject(l.tools, text, final)
 	case l.function:
-		return (&elements{tools: l.tools}).begins(text, final)
+		return (&elements{tools: l.tools, markup: coderMarkup}).begins(text, final)
 	}
 	return yes
 }

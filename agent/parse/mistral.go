@@ -10,6 +10,7 @@ import "bytes"
 type objects struct {
 	open, closing []*tag
 	id, args      *tag // nil where the format has no names outside of objects
+	lines         bool // objects may follow each other without a list
 	state         listState
 	list          bool
 	object        object
@@ -62,7 +63,7 @@ func (j *objects) read(m *machine, final bool) bool {
 			if !j.object.read(m, ends, final) {
 				return false
 			}
-			if !j.list {
+			if !j.list && !j.lines {
 				return true
 			}
 			j.state = between
@@ -71,7 +72,7 @@ func (j *objects) read(m *machine, final bool) bool {
 				switch m.buf[n] {
 				case '{':
 					m.emit(Markup, n)
-					j.follow(m, 0, true)
+					j.follow(m, 0, j.list)
 				case ',':
 					m.emit(Markup, n+1)
 				case ']':

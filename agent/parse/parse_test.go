@@ -356,6 +356,9 @@ func TestEndlessCalls(t *testing.T) {
 		{format: "mistral", answer: `[TOOL_CALLS]f[ARGS]{"s":"` + long, vocabulary: mistral3},
 		{format: "gemma", answer: `<|tool_call>call:f{s:<|"|>` + long, vocabulary: gemma4},
 		{format: "deepseek", answer: v3Open + "function" + v3Sep + long, vocabulary: dseek},
+		{format: "minimax", answer: `<minimax:tool_call><invoke name="f"><parameter name="s">` + long, vocabulary: m2},
+		{format: "deepseek-v3.2", answer: v32Open + `<｜DSML｜parameter name="s" string="true">` + long, vocabulary: v32},
+		{format: "functools", answer: `functools[{"name":"f","arguments":{"s":"` + long},
 		{format: "harmony", answer: `<|channel|>commentary to=functions.f<|message|>{"s":"` + long, vocabulary: gptOSS, prompt: begins},
 	} {
 		tokens := e.vocabulary.tokens(e.answer)
@@ -376,6 +379,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(uint8(slices.Index(Names(), e.format)), e.answer, uint64(i), e.vocabulary != nil)
 	}
 	vocabularies := map[string]vocabulary{
+		"minimax": m2, "deepseek-v3.2": v32,
 		"harmony": gptOSS, "hermes": qwen, "qwen-coder": qwen, "glm": qwen, "mistral": mistral3, "deepseek": dseek, "kimi": kimi, "gemma": gemma4, "llama": llama3, "pythonic": lfm,
 	}
 	f.Fuzz(func(t *testing.T, format uint8, answer string, seed uint64, tokenized bool) {

@@ -2,8 +2,11 @@ package parse
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"strings"
+
+	"harmonyd/schema"
 )
 
 // The marks of Qwen-Coder's format. They are text: the vocabulary has no tokens
@@ -15,7 +18,18 @@ const (
 	parameterClose = "</parameter>"
 )
 
-// elements reads a call in Qwen-Coder's format:
+// markup is how a format of elements writes its marks. Behind an opening one stands a
+// name, which may be quoted and have attributes behind it, and then >.
+type markup struct {
+	call, callEnd           string
+	parameter, parameterEnd string
+	// broken says that line breaks next to the marks of a value are not part of it.
+	broken bool
+}
+
+var coderMarkup = markup{functionOpen, functionClose, parameterOpen, parameterClose, true}
+
+// elements reads a call in a format like Qwen-Coder's:
 //
 //	<function=name>
 //	<parameter=key>
@@ -29,11 +43,13 @@ const (
 // comes before the end of the call.
 type elements struct {
 	tools *toolbox
+	markup
 	from  int // where the call's function begins
 	at    int // what is read
 	seen  int // how much behind at was searched
 	name  string
 	key   string
+	typed string // the attribute that says whether the value is a string, if any
 	state element
 	args  members
 	twice string // a parameter that stands twice
@@ -53,9 +69,10 @@ const (
 // maxElement is how many bytes the name of a function or parameter may have.
 const maxElement = 256
 
-// begins judges whether text, which begins with <function=, is a call.
+// begins judges whether text, which begins with the mark of a call, is one.
 func (e *elements) begins(text []byte, final bool) verdict {
-	name, _, whole := strings.Cut(string(text[len(functionOpen):]), ">")
+	head, _, whole := strings.Cut(string(text[len(e.call):]), ">")
+	name, _ := elementName(head)
 	switch {
 	case whole && e.tools.offers(name):
 		return yes
@@ -65,8 +82,18 @@ func (e *elements) begins(text []byte, final bool) verdict {
 	return no
 }
 
+// elementName reads the name behind a mark, and the attributes behind it.
+func elementName(head string) (name, attributes string) {
+	head = strings.TrimSpace(head)
+	if quoted, ok := strings.CutPrefix(head, `"`); ok {
+		name, attributes, _ = strings.Cut(quoted, `"`)
+		return name, attributes
+	}
+	return head, ""
+}
+
 func (e *elements) start(from int) {
-	*e = elements{tools: e.tools, from: from, at: from + len(functionOpen)}
+	*e = elements{tools: e.tools, markup: e.markup, from: from, at: from + len(e.call)}
 }
 
 // read goes on with m's call, which ends at its own end or before one of ends. Only
@@ -104,13 +131,13 @@ func (e *elements) read(m *machine, ends []*tag, final bool) bool {
 func (e *elements) problem() string {
 	switch e.state {
 	case inName:
-		return functionOpen + " is not followed by a name and >"
+		return e.call + " is not followed by a name and >"
 	case inKey:
-		return parameterOpen + " is not followed by a name and >"
+		return e.parameter + " is not followed by a name and >"
 	case inValue:
-		return fmt.Sprintf("the parameter %q has no %s", e.key, parameterClose)
+		return fmt.Sprintf("the parameter %q has no %s", e.key, e.parameterEnd)
 	}
-	return fmt.Sprintf("byte %d of the call is neither %sNAME> nor %s", e.at-e.from, parameterOpen, functionClose)
+	return fmt.Sprintf("byte %d of the call is neither %sNAME> nor %s", e.at-e.from, e.parameter, e.callEnd)
 }
 
 // next reads one mark or value of rest and returns how many bytes that took. It is
@@ -125,9 +152,9 @@ func (e *elements) next(m *machine, rest []byte, over bool) (n int, ok bool) {
 		case end <= 0 || rest[end] != '>':
 			return -1, false
 		}
-		name := strings.TrimSpace(string(rest[:end]))
+		name, attributes := elementName(string(rest[:end]))
 		if e.state == inKey {
-			e.key, e.state = name, inValue
+			e.key, e.typed, e.state = name, attributes, inValue
 		} else {
 			e.name, e.state = name, inBody
 			m.named(name)
@@ -137,15 +164,15 @@ func (e *elements) next(m *machine, rest []byte, over bool) (n int, ok bool) {
 		return e.value(rest, over)
 	}
 	n = spaceAfter(rest, 0)
-	trimmed := string(rest[n:min(len(rest), n+len(functionClose)+1)])
+	trimmed := string(rest[n:min(len(rest), n+max(len(e.callEnd), len(e.parameter)))])
 	switch {
-	case strings.HasPrefix(trimmed, functionClose):
+	case strings.HasPrefix(trimmed, e.callEnd):
 		e.state = atEnd
-		return n + len(functionClose), true
-	case strings.HasPrefix(trimmed, parameterOpen):
+		return n + len(e.callEnd), true
+	case strings.HasPrefix(trimmed, e.parameter):
 		e.state = inKey
-		return n + len(parameterOpen), true
-	case !over && (strings.HasPrefix(functionClose, trimmed) || strings.HasPrefix(parameterOpen, trimmed)):
+		return n + len(e.parameter), true
+	case !over && (strings.HasPrefix(e.callEnd, trimmed) || strings.HasPrefix(e.parameter, trimmed)):
 		return 0, false
 	}
 	return -1, false
@@ -154,7 +181,7 @@ func (e *elements) next(m *machine, rest []byte, over bool) (n int, ok bool) {
 // value reads a value and the mark behind it. What was searched before is not
 // searched again.
 func (e *elements) value(rest []byte, over bool) (n int, ok bool) {
-	from := max(0, e.seen-len(parameterClose))
+	from := max(0, e.seen-max(len(e.parameterEnd), len(e.parameter)+1))
 	e.seen = len(rest)
 	find := func(mark string, from int) int {
 		if at := bytes.Index(rest[from:], []byte(mark)); at >= 0 {
@@ -162,12 +189,12 @@ func (e *elements) value(rest []byte, over bool) (n int, ok bool) {
 		}
 		return -1
 	}
-	end, mark := find(parameterClose, from), len(parameterClose)
-	if other := find("\n"+parameterOpen, from); other >= 0 && (end < 0 || other < end) {
+	end, mark := find(e.parameterEnd, from), len(e.parameterEnd)
+	if other := find("\n"+e.parameter, from); other >= 0 && (end < 0 || other < end) {
 		end, mark = other, 1
 	}
 	if end < 0 && over {
-		end, mark = find(functionClose, 0), 0
+		end, mark = find(e.callEnd, 0), 0
 	}
 	switch {
 	case end < 0 && over:
@@ -175,11 +202,26 @@ func (e *elements) value(rest []byte, over bool) (n int, ok bool) {
 	case end < 0:
 		return 0, false
 	}
-	text := strings.TrimPrefix(strings.TrimPrefix(string(rest[:end]), "\r"), "\n")
-	text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
-	if !e.args.add(e.key, e.tools.value(e.name, e.key, text)) && e.twice == "" {
+	text := string(rest[:end])
+	if e.broken {
+		text = strings.TrimPrefix(strings.TrimPrefix(text, "\r"), "\n")
+		text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+	}
+	if !e.args.add(e.key, e.typedValue(text)) && e.twice == "" {
 		e.twice = e.key
 	}
 	e.state = inBody
 	return end + mark, true
+}
+
+// typedValue turns the text of a value into JSON. An attribute that says whether it is
+// a string counts for more than the schema.
+func (e *elements) typedValue(text string) json.RawMessage {
+	switch {
+	case strings.Contains(e.typed, `string="true"`):
+		return quote(text)
+	case strings.Contains(e.typed, `string="false"`) && schema.Scan([]byte(strings.TrimSpace(text)), maxDepth, nil) == nil:
+		return json.RawMessage(strings.TrimSpace(text))
+	}
+	return e.tools.value(e.name, e.key, text)
 }
