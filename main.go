@@ -78,7 +78,7 @@ func openAgent(o terminal.Options, log *slog.Logger) (*agent.Agent, func(), erro
 	if err != nil {
 		log.Warn("conversations are not kept", "err", err)
 	}
-	a := agent.New(eng, tools.NewRegistry(), agent.Options{Log: log, State: stateRoot(o), Conversations: store})
+	a := agent.New(eng, tools.NewRegistry(), agent.Options{Log: log, State: stateRoot(o), Conversations: store, Configs: configFolders(o)})
 	return a, func() { a.Close(); closeEngine() }, nil
 }
 

@@ -77,7 +77,7 @@ func TestP4RealTemplates(t *testing.T) {
 	for _, r := range templates {
 		tmpl := compileReal(t, r)
 		for name, c := range chats {
-			text, err := tmpl.Render(prompt.Context(c.chat()))
+			text, err := tmpl.Render(prompt.Context(c.chat()), time.Time{})
 			want := r.Renders[name]
 			if want == "" {
 				continue // Python refuses it, or its own types do; a fallback takes over

@@ -20,6 +20,11 @@ func openStore(o terminal.Options) (*conversation.Store, error) {
 	return conversation.OpenStore(cmp.Or(o.ConversationsRoot, filepath.Join(xdg.DataHome, "harmonyd", "conversations")))
 }
 
+// configFolders are where prompt configs and profiles are looked for.
+func configFolders(o terminal.Options) []string {
+	return []string{cmp.Or(o.ConfigRoot, filepath.Join(xdg.ConfigHome, "harmonyd"))}
+}
+
 func openConversations(o terminal.Options) (terminal.Conversations, error) {
 	s, err := openStore(o)
 	if err != nil {

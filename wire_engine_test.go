@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -41,7 +42,7 @@ func pieceTokenizer(t *testing.T) *native.Tokenizer {
 // quoting is a chat template with text between its control token and a message.
 type quoting struct{}
 
-func (quoting) Render(context []byte) (string, error) {
+func (quoting) Render(context []byte, _ time.Time) (string, error) {
 	var c struct{ Messages []struct{ Content string } }
 	if err := json.Unmarshal(context, &c); err != nil {
 		return "", err

@@ -72,6 +72,9 @@ type Options struct {
 	// State is the folder of what outlives the process: which models are being
 	// loaded. Empty keeps nothing.
 	State string
+	// Configs are the folders of prompt configs and profiles, the first that has a file
+	// first.
+	Configs []string
 	// Conversations is where sessions are written down that are to be kept. Nil keeps
 	// none.
 	Conversations *conversation.Store
@@ -86,6 +89,7 @@ type Agent struct {
 	log    *slog.Logger
 	marks  *marks // nil where nothing is kept
 
+	configs       []string
 	conversations *conversation.Store // nil where there are none
 
 	mu sync.Mutex
@@ -108,7 +112,7 @@ type opened struct {
 // caller's to close. The Agent is closed before the engine.
 func New(engine Engine, tools Toolbox, o Options) *Agent {
 	a := &Agent{
-		engine: engine, tools: tools, log: o.Log, conversations: o.Conversations,
+		engine: engine, tools: tools, log: o.Log, configs: o.Configs, conversations: o.Conversations,
 		opened: make(map[string]*opened), sessions: make(map[string]*session), allowed: make(map[allowance]bool),
 	}
 	if a.log == nil {
@@ -295,10 +299,15 @@ func (o *opened) render(messages []schema.Message, tools []schema.ToolSpec) ([]i
 	return o.renderer.RenderChat(prompt.Chat{Messages: messages, Tools: tools})
 }
 
+// harmony reports whether the model has the format of GPT-OSS.
+func (o *opened) harmony() bool { return isHarmony(o.Model) }
+
+func isHarmony(m *Model) bool { return m.Info.Family == "gpt_oss" }
+
 // newRenderer renders for a model: GPT-OSS has a format of its own, which its template
 // only imitates.
 func newRenderer(m *Model) (prompt.ChatRenderer, error) {
-	if m.Info.Family == "gpt_oss" {
+	if isHarmony(m) {
 		return prompt.NewHarmony(m.Tokenizer, prompt.HarmonyOptions{Now: time.Now})
 	}
 	return prompt.New(m.Tokenizer, m.Template)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"harmonyd/agent/loop"
 	"harmonyd/agent/parse"
 	"harmonyd/engine/job"
 	"harmonyd/schema"
@@ -19,6 +20,7 @@ type answer struct {
 	prompt int // tokens
 	cached int // of those, the ones that needed no work; -1 until it is known
 	stream TokenStream
+	format parse.Format
 	parser parse.Parser // nil for a prompt, whose answer is text
 	stops  *stopStrings
 	step   []byte // what the last token completed
@@ -32,10 +34,21 @@ type answer struct {
 	unsaid    int       // of those, the ones whose text the sink does not have yet
 	stopped   int       // the stop string that ended the answer, or -1
 	enough    bool      // one call was asked for, and is there
+	looping   bool      // it says the same again and again
 	enveloped bool      // a grammar writes the calls
 	kept      bool      // it is added to the conversation
 	begun     time.Time // when the engine got the request
+	detector  *loop.Detector
+
+	// Of the budget of reasoning, see watch.
+	ids         []int32 // of the part of the answer that the engine writes now
+	before      int     // tokens before that part
+	reasoned    int     // tokens of reasoning
+	overthought bool
 }
+
+// over reports whether the consumer of the answer has ended it.
+func (a *answer) over() bool { return a.stopped >= 0 || a.enough || a.looping || a.overthought }
 
 func newAnswer(round int, stop []string) answer {
 	return answer{round: round, cached: -1, stopped: -1, stops: newStopStrings(stop)}
@@ -51,13 +64,13 @@ func (t *turn) ask(ctx context.Context) (schema.StopReason, error) {
 		}
 	}
 	t.stream = t.model.Tokenizer.NewStream()
-	ids, err := t.encode(t.model)
+	ids, err := t.encode()
 	if err != nil {
 		return "", err
 	}
 	t.prompt = len(ids)
 	left := t.params.MaxTokens - t.generated
-	switch n := t.model.Info.ContextLength; {
+	switch n := t.contextLength(); {
 	case t.params.MaxTokens > 0 && left <= 0:
 		return schema.StopMaxTokens, nil
 	// One token at least has to fit behind the prompt.
@@ -68,12 +81,8 @@ func (t *turn) ask(ctx context.Context) (schema.StopReason, error) {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	}
-	req, err := jobRequest(t.params, t.model.Model, ids)
+	constraint, err := t.constraint(ctx)
 	if err != nil {
-		return "", err
-	}
-	req.MaxTokens = max(left, 0)
-	if req.Constraint, err = t.constraint(ctx); err != nil {
 		return "", err
 	}
 	if t.params.Messages != nil {
@@ -81,15 +90,8 @@ func (t *turn) ask(ctx context.Context) (schema.StopReason, error) {
 			return "", err
 		}
 	}
-	t.begun = time.Now()
-	g, err := t.agent.engine.Start(req)
-	if err != nil {
-		return "", err
-	}
-	// The generation has its place in the engine's queue: what was asked later
-	// may follow.
-	t.status(schema.GenerateStatus{State: schema.StateQueued, PromptTokens: t.prompt})
-	reason, res, err := t.follow(ctx, g)
+	t.begun, t.detector = time.Now(), t.newDetector()
+	reason, res, err := t.generate(ctx, ids, constraint)
 	t.account(res)
 	return reason, err
 }
@@ -100,7 +102,7 @@ func (t *turn) follow(ctx context.Context, g Generation) (schema.StopReason, job
 	defer context.AfterFunc(ctx, g.Cancel)()
 	done := false
 	events := make([]job.Event, batch)
-	for !done && t.stopped < 0 && !t.enough && ctx.Err() == nil {
+	for !done && !t.over() && ctx.Err() == nil {
 		n, err := g.Next(ctx, events)
 		if err != nil && ctx.Err() == nil {
 			g.Cancel()
@@ -109,7 +111,7 @@ func (t *turn) follow(ctx context.Context, g Generation) (schema.StopReason, job
 		}
 		logprobs := g.Logprobs()
 		for _, ev := range events[:n] {
-			if t.stopped >= 0 || t.enough || ctx.Err() != nil {
+			if t.over() || ctx.Err() != nil {
 				break
 			}
 			if ev.Kind == job.Token && len(logprobs) > 0 {
@@ -121,9 +123,18 @@ func (t *turn) follow(ctx context.Context, g Generation) (schema.StopReason, job
 		}
 	}
 	res, err := g.Wait()
-	if t.enough && err == nil && res.Reason == job.StopConsumer {
-		t.say(ctx, t.stops.flush())
-		return schema.StopEndTurn, res, nil
+	if err == nil && res.Reason == job.StopConsumer {
+		switch {
+		case t.enough:
+			t.say(ctx, t.stops.flush())
+			return schema.StopEndTurn, res, nil
+		case t.looping:
+			t.emit(ctx, t.stream.AppendFlush(t.step[:0]))
+			t.flush(ctx, false)
+			return schema.StopLoop, res, nil
+		case t.overthought:
+			return "", res, nil
+		}
 	}
 	reason, err := endOf(res.Reason, err)
 	if done && reason != "" {
@@ -172,6 +183,9 @@ func (t *turn) event(ctx context.Context, ev job.Event, g Generation) {
 		}
 	case job.Prefill:
 		t.mark.end() // the model is there
+		if t.tokens > 0 {
+			return // the answer goes on, see endReasoning
+		}
 		if t.cached < 0 {
 			t.cached = int(ev.Done)
 		}
@@ -186,10 +200,12 @@ func (t *turn) event(ctx context.Context, ev job.Event, g Generation) {
 		if t.parser == nil {
 			t.pass(ctx, t.step)
 		} else {
+			t.watch(ev.ID)
 			t.take(ctx, t.parser.Token(ev.ID, t.step))
 		}
-		if t.stopped >= 0 || t.enough {
-			g.Stop(t.tokens)
+		t.looping = t.detector.Add(ev.ID)
+		if t.over() {
+			g.Stop(t.tokens - t.before)
 		}
 	}
 }
@@ -207,11 +223,11 @@ func (t *turn) prefilled(state schema.GenerateState, done int) {
 // newParser returns a parser of the answer to a prompt. Where a grammar writes the
 // calls, it writes them in Hermes' format.
 func (t *turn) newParser(prompt []int32) (parse.Parser, error) {
-	format := t.model.format
+	t.format = t.model.format
 	if t.enveloped {
-		format, _ = parse.Named("hermes")
+		t.format, _ = parse.Named("hermes")
 	}
-	return format.New(t.model.Tokenizer, parse.Options{Tools: t.specs(), Prompt: prompt})
+	return t.format.New(t.model.Tokenizer, parse.Options{Tools: t.specs(), Prompt: prompt})
 }
 
 // emit takes text of which no token is known.

@@ -41,7 +41,7 @@ func (t *turn) constraint(ctx context.Context) (job.Constraint, error) {
 	if format != nil && format.Type == schema.FormatText {
 		format = nil
 	}
-	must := t.round == 0 && mustCall(t.params)
+	must := t.round == t.retried && mustCall(t.params)
 	strict := slices.ContainsFunc(t.tools, func(tool schema.Tool) bool { return tool.Strict })
 	switch {
 	case !must && !strict && format == nil:

@@ -13,9 +13,9 @@ import (
 const roomShare = 8
 
 // encode returns the ids of the prompt.
-func (t *turn) encode(m *opened) ([]int32, error) {
+func (t *turn) encode() ([]int32, error) {
 	if t.params.Messages == nil {
-		ids, err := m.Tokenizer.Encode(*t.params.Prompt, true)
+		ids, err := t.model.Tokenizer.Encode(*t.params.Prompt, true)
 		if err == nil && len(ids) == 0 {
 			err = schema.InvalidParam("/prompt", "is empty")
 		}
@@ -23,9 +23,13 @@ func (t *turn) encode(m *opened) ([]int32, error) {
 	}
 	all := slices.Concat(t.history, t.added)
 	if p := t.params.ContextOverflow; p == "" || p == schema.OverflowError {
-		return m.render(all, t.specs())
+		ids, err := t.model.renderer.RenderChat(t.chat(all))
+		if err == nil && t.tuned != nil && len(ids) > t.tuned.settings.Context.MaxTokens {
+			err = schema.ContextOverflowed(len(ids), t.tuned.settings.Context.MaxTokens)
+		}
+		return ids, err
 	}
-	return t.fit(m, all, t.specs())
+	return t.fit(all)
 }
 
 // specs are the turn's tools as the model is told of them.
@@ -39,22 +43,18 @@ func (t *turn) specs() []schema.ToolSpec {
 
 // fit leaves messages out until the rest and an answer have room in the context. A
 // turn's later answers may have to leave out more.
-func (t *turn) fit(m *opened, all []schema.Message, specs []schema.ToolSpec) ([]int32, error) {
-	n := m.Info.ContextLength
-	answer := t.params.MaxTokens - t.generated
-	if t.params.MaxTokens == 0 {
-		answer = n / roomShare
-	}
+func (t *turn) fit(all []schema.Message) ([]int32, error) {
+	budget := t.promptBudget()
 	var ids []int32
 	fitting := -1 // messages of the prompt in ids
-	kept, err := conversation.Fit(all, t.params.ContextOverflow, n-max(answer, 1), func(some []schema.Message) (int, error) {
-		got, err := m.render(some, specs)
+	kept, err := conversation.Fit(all, t.params.ContextOverflow, budget, func(some []schema.Message) (int, error) {
+		got, err := t.model.renderer.RenderChat(t.chat(some))
 		ids, fitting = got, len(some)
 		return len(got), err
 	})
 	var overflow *conversation.OverflowError
 	if errors.As(err, &overflow) {
-		return nil, schema.ContextOverflowed(overflow.Tokens, n)
+		return nil, schema.ContextOverflowed(overflow.Tokens, max(budget, 0))
 	}
 	if err != nil {
 		return nil, err
@@ -67,5 +67,5 @@ func (t *turn) fit(m *opened, all []schema.Message, specs []schema.ToolSpec) ([]
 	for i, at := range kept {
 		some[i] = all[at]
 	}
-	return m.render(some, specs)
+	return t.model.renderer.RenderChat(t.chat(some))
 }

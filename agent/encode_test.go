@@ -37,8 +37,8 @@ func TestContextOverflow(t *testing.T) {
 		require.Greater(t, res.Usage.PromptTokens, 150, "no more goes than has to")
 		m, err := a.open(t.Context(), "m")
 		require.NoError(t, err)
-		turn := &turn{agent: a, params: &p, history: p.Messages}
-		ids, err := turn.encode(m)
+		turn := &turn{agent: a, params: &p, model: m, history: p.Messages}
+		ids, err := turn.encode()
 		require.NoError(t, err)
 		var text []byte
 		for _, id := range ids {

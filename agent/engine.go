@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"time"
 
 	"harmonyd/engine/job"
 )
@@ -99,6 +100,6 @@ type TokenStream interface {
 type Template interface {
 	// Render returns the prompt text for a context given as a JSON object:
 	// messages, tools, add_generation_prompt and whatever else the template
-	// reads. Key order is kept.
-	Render(context []byte) (string, error)
+	// reads. Key order is kept. A zero now is the present.
+	Render(context []byte, now time.Time) (string, error)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"harmonyd/agent/conversation"
+	"harmonyd/agent/profile"
 	"harmonyd/schema"
 )
 
@@ -18,7 +19,7 @@ func (a *Agent) writeDown(s *session) (err error) {
 	if s.log, err = a.conversations.Create(conversation.Header{}); err != nil {
 		return keptError("", err)
 	}
-	if err := s.write(s.messages, nil, conversation.Turn{}); err != nil {
+	if err := s.write(s.messages, nil, s.held()); err != nil {
 		s.close()
 		return err
 	}
@@ -32,17 +33,25 @@ func (s *session) write(asked, answered []schema.Message, turn conversation.Turn
 	for _, m := range slices.Concat(asked, answered) {
 		entries = append(entries, conversation.Entry{Message: m})
 	}
-	if len(answered) > 0 {
-		entries[len(entries)-1].Turn = &turn
-	}
 	if len(entries) == 0 {
 		return nil
+	}
+	if len(answered) > 0 || turn.Configured {
+		entries[len(entries)-1].Turn = &turn
 	}
 	_, err := s.log.Append(entries...)
 	if err != nil {
 		return keptError(s.log.Header().ID, err)
 	}
 	return nil
+}
+
+// held is what is written down of how the conversation is held.
+func (s *session) held() conversation.Turn {
+	if s.config == nil {
+		return conversation.Turn{}
+	}
+	return conversation.Turn{PromptConfig: s.config.fileName, Profile: s.config.profile.Name, Configured: true}
 }
 
 // kept reports whether the session is written down.
@@ -110,33 +119,58 @@ func (a *Agent) ListSessions(ctx context.Context, p schema.SessionListParams) (s
 // LoadSession opens a session over a conversation that was kept. One that is open
 // already stays as it is.
 func (a *Agent) LoadSession(_ context.Context, p schema.SessionLoadParams) (schema.SessionLoadResult, error) {
-	r := schema.SessionLoadResult{SessionID: p.SessionID}
 	if s, err := a.session(p.SessionID); err == nil {
-		r.Model, r.Messages = s.model, s.conversation(nil)
-		return r, nil
+		return loaded(p.SessionID, s), nil
 	}
 	if a.conversations == nil {
-		return r, keptError(p.SessionID, conversation.ErrNotFound)
+		return schema.SessionLoadResult{}, keptError(p.SessionID, conversation.ErrNotFound)
 	}
 	log, err := a.conversations.Open(p.SessionID)
 	if err != nil {
-		return r, keptError(p.SessionID, err)
+		return schema.SessionLoadResult{}, keptError(p.SessionID, err)
 	}
-	entries, err := log.Path("")
+	s, err := a.takeUp(log, p)
 	if err != nil {
 		_ = log.Close()
-		return r, keptError(p.SessionID, err)
+		return schema.SessionLoadResult{}, err
 	}
-	s := &session{model: p.Model, tools: p.Tools, turn: make(chan struct{}, 1), log: log, messages: conversation.Messages(entries)}
-	for _, e := range slices.Backward(entries) {
-		if e.Turn != nil && s.model == "" {
-			s.model = e.Turn.Model
-		}
-	}
+	r := loaded(p.SessionID, s)
 	if d := log.Damage(); d != nil {
 		r.Problem = d.String()
 	}
-	r.Model, r.Messages = s.model, s.messages
 	_, err = a.keep(s)
 	return r, err
+}
+
+// takeUp makes a session of what was kept. It is held as it was, but for what p says.
+func (a *Agent) takeUp(log *conversation.Log, p schema.SessionLoadParams) (*session, error) {
+	entries, err := log.Path("")
+	if err != nil {
+		return nil, keptError(p.SessionID, err)
+	}
+	s := &session{model: p.Model, tools: p.Tools, turn: make(chan struct{}, 1), log: log, messages: conversation.Messages(entries)}
+	saved, profileName, configured := savedChat(entries)
+	w := wanted{p.PromptConfig, p.Profile, p.ProfilesFile, p.Settings}
+	if h := log.Header(); configured || !w.nothing() || h.Origin != nil {
+		c, err := a.configure(w, saved, profileName, h.Created.Local())
+		if err == nil {
+			err = s.settle(c)
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.model, _ = profile.ChooseModel(p.Model, c.profile, saved)
+		return s, nil
+	}
+	s.model = cmp.Or(s.model, saved.Model)
+	return s, nil
+}
+
+// loaded is the answer to session/load.
+func loaded(id string, s *session) schema.SessionLoadResult {
+	r := schema.SessionLoadResult{SessionID: id, Model: s.model, Messages: s.conversation(nil)}
+	if s.config != nil {
+		r.Assistant, r.Display, r.Warnings = s.prompt.Assistant, &s.display, s.config.warnings
+	}
+	return r
 }

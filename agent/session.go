@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"harmonyd/agent/conversation"
+	"harmonyd/agent/profile"
 	"harmonyd/schema"
 )
 
@@ -17,6 +19,10 @@ type session struct {
 	tools *[]schema.ToolRef
 	turn  chan struct{} // holds a value while a turn runs
 
+	config  *configuration // nil where the session has no settings
+	prompt  profile.Prompt // of config
+	display schema.Display
+
 	mu       sync.Mutex
 	log      *conversation.Log // nil where nothing is written down
 	messages []schema.Message  // never changed in place
@@ -26,15 +32,29 @@ type session struct {
 // NewSession opens a session.
 func (a *Agent) NewSession(_ context.Context, p schema.SessionNewParams) (schema.SessionResult, error) {
 	s := &session{model: p.Model, tools: p.Tools, turn: make(chan struct{}, 1)}
+	if w := (wanted{p.PromptConfig, p.Profile, p.ProfilesFile, p.Settings}); !w.nothing() {
+		c, err := a.configure(w, profile.SavedChat{}, "", time.Now())
+		if err == nil {
+			err = s.settle(c)
+		}
+		if err != nil {
+			return schema.SessionResult{}, err
+		}
+		s.model, _ = profile.ChooseModel(p.Model, c.profile, c.saved)
+	}
 	if p.System != "" {
 		s.messages = []schema.Message{{Role: schema.RoleSystem, Content: schema.TextContent(p.System)}}
 	}
+	greeting := s.greeting()
+	s.messages = append(s.messages, greeting...)
 	if p.Keep {
 		if err := a.writeDown(s); err != nil {
 			return schema.SessionResult{}, err
 		}
 	}
-	return a.keep(s)
+	r, err := a.keep(s)
+	r.Messages = greeting
+	return r, err
 }
 
 // keep gives a session its id.
@@ -53,7 +73,11 @@ func (a *Agent) keep(s *session) (schema.SessionResult, error) {
 		id = fmt.Sprintf("s%d", a.named)
 	}
 	a.sessions[id] = s
-	return schema.SessionResult{SessionID: id}, nil
+	r := schema.SessionResult{SessionID: id, Model: s.model}
+	if s.config != nil {
+		r.Assistant, r.Display, r.Warnings = s.prompt.Assistant, &s.display, s.config.warnings
+	}
+	return r, nil
 }
 
 // CloseSession forgets a session, its tools and what was allowed in it. A turn that
@@ -83,7 +107,7 @@ func (a *Agent) ForkSession(_ context.Context, p schema.SessionParams) (schema.S
 	if err != nil {
 		return schema.SessionResult{}, err
 	}
-	fork := &session{model: s.model, tools: s.tools, turn: make(chan struct{}, 1), messages: s.conversation(nil)}
+	fork := &session{model: s.model, tools: s.tools, turn: make(chan struct{}, 1), config: s.config, prompt: s.prompt, display: s.display, messages: s.conversation(nil)}
 	if s.kept() {
 		if fork.log, err = a.conversations.Fork(p.SessionID, ""); err != nil {
 			return schema.SessionResult{}, keptError(p.SessionID, err)

@@ -78,7 +78,7 @@ func (t *turn) act(ctx context.Context) schema.StopReason {
 		return schema.StopCancelled
 	case hopeless:
 		return schema.StopToolLoop
-	case t.round+1 >= cmp.Or(t.params.MaxRounds, defaultMaxRounds):
+	case t.round+1-t.retried >= cmp.Or(t.params.MaxRounds, defaultMaxRounds):
 		return schema.StopMaxRounds
 	}
 	return ""

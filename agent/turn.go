@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"harmonyd/agent/conversation"
+	"harmonyd/agent/profile"
 	"harmonyd/engine/job"
 	"harmonyd/schema"
 )
@@ -21,10 +22,12 @@ type turn struct {
 	params  *schema.GenerateParams
 	sink    Sink
 	host    Host
-	session *session      // nil where there is none
-	inside  bool          // the session waits for this turn
-	mark    *mark         // of the load that the turn may bring about
-	tools   []schema.Tool // as they were when the turn began; none where it uses none
+	session *session       // nil where there is none
+	inside  bool           // the session waits for this turn
+	mark    *mark          // of the load that the turn may bring about
+	tools   []schema.Tool  // as they were when the turn began; none where it uses none
+	own     profile.Config // what the request says of settings
+	tuned   *tuned         // nil where the turn has no settings
 
 	model     *opened // once it is known
 	history   []schema.Message
@@ -36,6 +39,9 @@ type turn struct {
 	calls     int            // ids of calls given out
 	invalid   map[string]int // calls in a row that made no sense, by name of tool
 	repairs   int            // all of them
+	attempt   int            // of the present answer, from 0
+	retried   int            // attempts of the turn that failed
+	retry     schema.Retry   // what was wrong with the attempt before
 	loaded    float64
 	start     time.Time
 	opening   time.Duration // the wait for the tokenizer
@@ -92,12 +98,12 @@ func (a *Agent) Generate(ctx context.Context, p schema.GenerateParams, s Sink, h
 
 // written is what is written down of the turn.
 func (t *turn) written(reason schema.StopReason) conversation.Turn {
-	w := conversation.Turn{Model: t.modelID(), StopReason: reason, Usage: &t.usage}
+	w := t.session.held()
+	w.Model, w.StopReason, w.Usage = t.modelID(), reason, &t.usage
 	if reason == schema.StopStopSequence {
 		w.StopSequence = t.params.Stop[t.stopped]
 	}
-	// Sampling came over the wire, so that it can go back there.
-	if settings, err := schema.Encode(t.params.Sampling); err == nil && string(settings) != "{}" {
+	if settings := t.hyperparameters(); string(settings) != "{}" {
 		w.Hyperparameters = settings
 	}
 	return w
@@ -106,6 +112,10 @@ func (t *turn) written(reason schema.StopReason) conversation.Turn {
 // prepare takes what the turn needs of its session and the toolbox.
 func (t *turn) prepare() error {
 	p := t.params
+	var err error
+	if t.own, err = readTurn(p.Settings); err != nil {
+		return err
+	}
 	if p.SessionID != "" {
 		s, err := t.agent.session(p.SessionID)
 		if err != nil {
@@ -120,7 +130,6 @@ func (t *turn) prepare() error {
 	if p.Messages == nil || p.ToolMode == schema.ToolNone || p.ToolChoice != nil && p.ToolChoice.Mode == schema.ToolChoiceNone {
 		return nil
 	}
-	var err error
 	t.tools, err = t.agent.tools.Resolve(p.SessionID, p.Tools)
 	return err
 }
@@ -168,6 +177,7 @@ func (t *turn) log(ctx context.Context, reason schema.StopReason, u schema.Usage
 		slog.Float64("ttftMs", u.TTFTMS),
 		slog.Float64("tokensPerSecond", u.TokensPerSecond),
 	}
+	attrs = append(attrs, t.measures()...)
 	if err != nil {
 		t.agent.log.LogAttrs(ctx, slog.LevelWarn, "generation failed", append(attrs, slog.Any("error", err))...)
 		return
@@ -196,7 +206,6 @@ func (t *turn) run(ctx context.Context) (schema.StopReason, error) {
 		}
 		t.inside = true
 	}
-	t.history = t.session.conversation(t.params.Messages)
 	defer func() { t.mark.end() }()
 	var err error
 	if _, t.mark, err = t.agent.guard(ctx, t.params.Model, false); err != nil {
@@ -218,12 +227,21 @@ func (t *turn) run(ctx context.Context) (schema.StopReason, error) {
 	if !known { // else it took microseconds
 		t.opening = time.Since(t.start)
 	}
-	for t.model = m; ; t.answer = newAnswer(t.round+1, t.params.Stop) {
-		if reason, err := t.ask(ctx); reason == "" || err != nil || len(t.called)+len(t.problems) == 0 {
-			if reason != "" {
-				t.add(reason)
-			}
+	t.model = m
+	if err := t.tune(); err != nil {
+		return "", err
+	}
+	t.history = t.session.conversation(t.params.Messages)
+	for ; ; t.answer = newAnswer(t.round+1, t.params.Stop) {
+		reason, err := t.ask(ctx)
+		switch {
+		case reason == "" || err != nil:
 			return reason, err
+		case t.again(reason):
+			continue
+		case len(t.called)+len(t.problems) == 0:
+			t.add(reason)
+			return reason, nil
 		}
 		if reason := t.act(ctx); reason != "" {
 			return reason, nil
@@ -272,6 +290,7 @@ func (t *turn) account(res job.Result) {
 	}
 	t.generated += t.tokens
 	t.stats.Load += res.Stats.Load
+	t.stats.ActiveBytes, t.stats.PeakBytes = res.Stats.ActiveBytes, max(t.stats.PeakBytes, res.Stats.PeakBytes)
 	if t.tokens > 1 {
 		t.stats.Decode += res.Stats.Decode
 		t.decoded += res.Usage.GeneratedTokens - 1

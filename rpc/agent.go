@@ -23,14 +23,14 @@ type Agent interface {
 	LoadModel(ctx context.Context, p schema.ModelLoadParams, report func(done, total int64)) (schema.ModelLoadResult, error)
 	UnloadModel(ctx context.Context, p schema.ModelUnloadParams) (schema.ModelUnloadResult, error)
 	CountTokens(ctx context.Context, p schema.TokensCountParams) (schema.TokensCountResult, error)
-	// NewSession, CloseSession and ForkSession are called from the reader's
-	// goroutine: they must be quick, but for what the disk takes where a session is
-	// kept.
 	NewSession(ctx context.Context, p schema.SessionNewParams) (schema.SessionResult, error)
+	// CloseSession and ForkSession are called from the reader's goroutine: they must be
+	// quick, but for what the disk takes where a session is kept.
 	CloseSession(ctx context.Context, p schema.SessionParams) (schema.Empty, error)
 	ForkSession(ctx context.Context, p schema.SessionParams) (schema.SessionResult, error)
 	LoadSession(ctx context.Context, p schema.SessionLoadParams) (schema.SessionLoadResult, error)
 	ListSessions(ctx context.Context, p schema.SessionListParams) (schema.SessionListResult, error)
+	SessionSettings(ctx context.Context, p schema.SessionSettingsParams) (schema.SessionSettingsResult, error)
 	// Generate answers a cancelled ctx with a result whose stop reason is
 	// cancelled and which holds what was generated, never with an error.
 	Generate(ctx context.Context, p schema.GenerateParams, s Sink, h Host) (schema.GenerateResult, error)

@@ -25,6 +25,10 @@ func (c *conn) sessionFork(ctx context.Context, p schema.SessionParams) (schema.
 	return c.agent.ForkSession(ctx, p)
 }
 
+func (c *conn) sessionSettings(ctx context.Context, p schema.SessionSettingsParams) (schema.SessionSettingsResult, error) {
+	return c.agent.SessionSettings(ctx, p)
+}
+
 // sessionClose answers before the turns that it cancels do.
 func (c *conn) sessionClose(r *request, p schema.SessionParams) (func(context.Context) (schema.Empty, error), error) {
 	return func(ctx context.Context) (schema.Empty, error) {

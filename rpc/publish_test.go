@@ -154,6 +154,7 @@ var bases = map[string][]string{
 	"SessionParams":         {`{"sessionId":"a"}`},
 	"SessionLoadParams":     {`{"sessionId":"a"}`},
 	"SessionListParams":     {`{}`},
+	"SessionSettingsParams": {`{"sessionId":"a"}`},
 	"SetTraceParams":        {`{"value":"off"}`},
 	"StreamPolicy":          {`{}`},
 	"TokensCountParams":     {`{"text":"a"}`, `{"messages":[{"role":"user"}]}`, `{}`},

@@ -38,6 +38,11 @@ type GenerateParams struct {
 	// MaxRounds bounds the answers of the model within this generation; absent
 	// means 25.
 	MaxRounds int `json:"maxRounds,omitempty" jsonschema:"minimum=1,maximum=1000"`
+	// Settings is an object with those keys of a prompt config that take effect with a
+	// turn, as the published schema prompt-config has them. They go before the session's,
+	// and the members of this request before both. A request that has it, if an empty one,
+	// has settings also where its session has none; see session/new.
+	Settings json.RawMessage `json:"settings,omitempty"`
 	// Sampling chooses tokens.
 	Sampling Sampling `json:"sampling,omitzero"`
 	// Logprobs asks for the log-probability of each generated token, and of so many
@@ -269,7 +274,8 @@ const (
 )
 
 // GenerateDelta is the notification generate/delta: new text of a generation.
-// The text of all deltas, channel by channel, is the text of the result. That of
+// The text of all deltas, channel by channel, is the text of the result, but for the
+// rounds that a generate/status with a retry takes back. That of
 // toolArguments is, call by call, the arguments of the generate/toolCall that follows.
 // A call that turns out to be none has no generate/toolCall: what the model wrote is
 // then said on the channel text.
@@ -328,6 +334,9 @@ type GenerateStatus struct {
 	State GenerateState `json:"state" jsonschema:"enum=queued,enum=loading,enum=prefill,enum=decoding,enum=tool,enum=done"`
 	// Round counts the answers of the model within this generation, from 0.
 	Round int `json:"round,omitempty"`
+	// Retry says that the answer of the round before was bad and is asked for again: it is
+	// no part of the result, and a client takes it off its screen.
+	Retry Retry `json:"retry,omitempty" jsonschema:"enum=empty,enum=reasoning_only,enum=loop_detected"`
 	// PromptTokens is the length of the prompt, once it is known.
 	PromptTokens int `json:"promptTokens,omitempty"`
 	// CachedTokens of the prompt need no processing.
@@ -337,6 +346,16 @@ type GenerateStatus struct {
 	// LoadedShare is the part of the model that is loaded, 0 to 1.
 	LoadedShare float64 `json:"loadedShare,omitempty"`
 }
+
+// Retry says what was wrong with an answer that is asked for again.
+type Retry string
+
+// The bad answers: no text at all, nothing but reasoning, the same again and again.
+const (
+	RetryEmpty         Retry = "empty"
+	RetryReasoningOnly Retry = "reasoning_only"
+	RetryLoop          Retry = "loop_detected"
+)
 
 // StopReason says why a generation ended.
 type StopReason string
@@ -352,6 +371,7 @@ const (
 	StopCancelled    StopReason = "cancelled"
 	StopRefusal      StopReason = "refusal"
 	StopToolLoop     StopReason = "error_tool_loop"
+	StopLoop         StopReason = "loop_detected" // the model said the same again and again
 )
 
 // GenerateResult answers generate. It is complete: a client that ignored every

@@ -74,6 +74,8 @@ type Turn struct {
 	// PromptConfig and Profile name what the settings came from.
 	PromptConfig string `json:"promptConfig,omitempty"`
 	Profile      string `json:"profile,omitempty"`
+	// Configured says that the conversation had settings, from wherever they came.
+	Configured bool `json:"configured,omitempty"`
 	// Hyperparameters is a JSON object with all that someone had given a value, under the
 	// names of prompt configs.
 	Hyperparameters json.RawMessage   `json:"hyperparameters,omitempty"`

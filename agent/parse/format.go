@@ -115,6 +115,18 @@ func (f Format) thinks(template string) Format {
 	return f
 }
 
+// EndOfReasoning is what a model writes where its reasoning ends and its answer begins;
+// empty where the format has no reasoning.
+func (f Format) EndOfReasoning() string {
+	switch {
+	case f.harmony:
+		return "<|end|><|start|>assistant<|channel|>final<|message|>"
+	case f.thinking[1] == "":
+		return ""
+	}
+	return "\n" + f.thinking[1] + "\n\n"
+}
+
 // New returns a parser of one answer. A nil tokenizer is allowed.
 func (f Format) New(tokenizer Tokenizer, o Options) (Parser, error) {
 	tags := &tagger{tokenizer: tokenizer}

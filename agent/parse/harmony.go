@@ -118,6 +118,9 @@ func (h *harmony) Token(id int32, text []byte) []Part {
 	return h.parts
 }
 
+// Reasons implements Parser.
+func (h *harmony) Reasons() bool { return !h.inHeader && !h.calling && h.kind == Reasoning }
+
 // Flush implements Parser. A call that the end of the answer ends is whole: the
 // token for that is one of those that no parser sees.
 func (h *harmony) Flush() []Part {

@@ -68,6 +68,9 @@ func (m *machine) Token(id int32, text []byte) []Part {
 	return m.parts
 }
 
+// Reasons implements Parser.
+func (m *machine) Reasons() bool { return !m.calling && m.prose == Reasoning }
+
 // Flush implements Parser.
 func (m *machine) Flush() []Part {
 	m.parts = m.parts[:0]

@@ -23,6 +23,8 @@ type Parser interface {
 	Token(id int32, text []byte) []Part
 	// Next is Token for text of which no token is known.
 	Next(text []byte) []Part
+	// Reasons reports whether what comes next is reasoning, as far as it is known.
+	Reasons() bool
 	// Flush takes the end of the answer and returns what is left. A call that has
 	// no end gets a problem. The parser is then as new.
 	Flush() []Part

@@ -1,24 +1,18 @@
 package profile
 
 import (
+	"encoding/json"
 	"reflect"
 	"slices"
 	"strings"
-)
 
-// When says when a change of a key takes effect.
-type When string
-
-// The moments.
-const (
-	WhenTurn    When = "turn"
-	WhenSession When = "session"
+	"harmonyd/schema"
 )
 
 // Key is a key of a prompt config.
 type Key struct {
 	Name string
-	When When
+	When schema.SettingWhen
 	// Default says in words what counts where no one has a value.
 	Default string
 	// Refused says why the key has no effect; empty where it has.
@@ -34,7 +28,7 @@ var keys = func() (all []Key) {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		k := Key{name, When(f.Tag.Get("when")), f.Tag.Get("default"), f.Tag.Get("refused"), i, f.Type}
+		k := Key{name, schema.SettingWhen(f.Tag.Get("when")), f.Tag.Get("default"), f.Tag.Get("refused"), i, f.Type}
 		if k.typ.Kind() == reflect.Pointer {
 			k.typ = k.typ.Elem()
 		}
@@ -56,6 +50,15 @@ func keyNamed(name string) (Key, bool) {
 
 // has reports whether c has a value for a key.
 func (c *Config) has(k Key) bool { return !reflect.ValueOf(c).Elem().Field(k.index).IsNil() }
+
+// value is the value of a key, which c has, as JSON.
+func (k Key) value(c *Config) json.RawMessage {
+	text, err := schema.Encode(reflect.ValueOf(c).Elem().Field(k.index).Interface())
+	if err != nil {
+		panic(err) // numbers and texts that were read from JSON
+	}
+	return text
+}
 
 // take takes the value of a key from another config.
 func (c *Config) take(k Key, from *Config) {

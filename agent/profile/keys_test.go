@@ -113,7 +113,7 @@ func TestEveryKey(t *testing.T) {
 			in.PromptConfig, in.PromptConfigName = config(t, own), "p.json"
 			s := resolve(t, in)
 			require.Equal(t, e.want, e.see(s), "in a file")
-			require.Equal(t, Origin{FromPromptConfig, "p.json"}, s.Origin(e.key))
+			require.Equal(t, Origin{schema.FromPromptConfig, "p.json"}, s.Origin(e.key))
 			require.Equal(t, "prompt config p.json", s.Origin(e.key).String())
 
 			r, err := ReadRequest([]byte(own))
@@ -129,7 +129,7 @@ func TestEveryKey(t *testing.T) {
 				value = e.value
 			}
 			c, err := ReadSet(" " + strings.ToUpper(e.key) + " = " + value + " ")
-			if k.When == WhenSession {
+			if k.When == schema.WhenSession {
 				require.EqualError(t, err, e.key+": counts when a conversation begins; give it in the prompt config")
 				return
 			}
@@ -141,7 +141,7 @@ func TestEveryKey(t *testing.T) {
 	for _, k := range Keys() {
 		if k.Refused == "" {
 			require.True(t, seen[k.Name], "%s has no row in effects", k.Name)
-			require.Contains(t, []When{WhenTurn, WhenSession}, k.When, k.Name)
+			require.Contains(t, []schema.SettingWhen{schema.WhenTurn, schema.WhenSession}, k.When, k.Name)
 			require.NotEmpty(t, k.Default, k.Name)
 			continue
 		}

@@ -79,6 +79,14 @@ func ReadRequest(data []byte) (Config, error) {
 	return c, r.err()
 }
 
+// ReadTurn is ReadRequest for a turn of a conversation that has begun: keys that count when
+// it begins are errors as well.
+func ReadTurn(data []byte) (Config, error) {
+	r := reader{data: data, strict: true, turn: true}
+	c := r.config()
+	return c, r.err()
+}
+
 // ReadSet reads what follows \set in a chat: name=value. Text needs no quotes; lists and
 // objects are JSON. Keys that count when a conversation begins cannot be set in one.
 func ReadSet(text string) (Config, error) {
@@ -169,7 +177,7 @@ func (r *reader) member(c *Config, k Key, value json.RawMessage) {
 	case string(bytes.TrimSpace(value)) == "null":
 	case k.Refused != "":
 		r.complain("/"+k.Name, "has no effect: %s", k.Refused)
-	case r.turn && k.When == WhenSession:
+	case r.turn && k.When == schema.WhenSession:
 		r.fail("/"+k.Name, "counts when a conversation begins; give it in the prompt config")
 	default:
 		one := append(schema.AppendString([]byte{'{'}, k.Name), ':')

@@ -6,19 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
-)
 
-// Source is a kind of place that values come from.
-type Source string
-
-// The sources, the one that wins first.
-const (
-	FromRequest      Source = "request"
-	FromSavedChat    Source = "saved chat"
-	FromPromptConfig Source = "prompt config"
-	FromProfile      Source = "profile"
-	FromModel        Source = "model"
-	FromDefault      Source = "default"
+	"harmonyd/schema"
 )
 
 // Input is all that settings are made of. Everything but Now may be empty.
@@ -68,13 +57,13 @@ func ChoosePromptConfig(request string, p Profile, saved SavedChat) (string, Ori
 func choose(request, profile, name, saved string) (string, Origin) {
 	switch {
 	case request != "":
-		return request, Origin{Source: FromRequest}
+		return request, Origin{Source: schema.FromRequest}
 	case profile != "":
-		return profile, Origin{FromProfile, name}
+		return profile, Origin{schema.FromProfile, name}
 	case saved != "":
-		return saved, Origin{Source: FromSavedChat}
+		return saved, Origin{Source: schema.FromSavedChat}
 	}
-	return "", Origin{Source: FromDefault}
+	return "", Origin{Source: schema.FromDefault}
 }
 
 // layer is what one source says.
@@ -87,12 +76,12 @@ type layer struct {
 func Resolve(in Input) (Settings, error) {
 	r := resolution{origins: map[string]Origin{}}
 	layers := []layer{
-		{Origin{Source: FromRequest}, in.Request},
-		{Origin{Source: FromSavedChat}, r.savedConfig(in)},
-		{Origin{FromPromptConfig, in.PromptConfigName}, in.PromptConfig},
-		{Origin{FromProfile, in.Profile.Name}, Config{MaxContextTokens: in.Profile.MaxContextTokens}},
-		{Origin{FromModel, in.Model.ID}, modelConfig(in.Model)},
-		{Origin{Source: FromDefault}, defaults(in.Now)},
+		{Origin{Source: schema.FromRequest}, in.Request},
+		{Origin{Source: schema.FromSavedChat}, r.savedConfig(in)},
+		{Origin{schema.FromPromptConfig, in.PromptConfigName}, in.PromptConfig},
+		{Origin{schema.FromProfile, in.Profile.Name}, Config{MaxContextTokens: in.Profile.MaxContextTokens}},
+		{Origin{schema.FromModel, in.Model.ID}, modelConfig(in.Model)},
+		{Origin{Source: schema.FromDefault}, defaults(in.Now)},
 	}
 	for _, k := range keys {
 		for i := range layers {
@@ -105,7 +94,7 @@ func Resolve(in Input) (Settings, error) {
 	}
 	chosen := Config{}
 	for _, k := range keys {
-		if source := r.origins[k.Name].Source; k.When == WhenTurn && source != FromModel && source != FromDefault {
+		if source := r.origins[k.Name].Source; k.When == schema.WhenTurn && source != schema.FromModel && source != schema.FromDefault {
 			chosen.take(k, &r.v)
 		}
 	}
@@ -120,7 +109,7 @@ func Resolve(in Input) (Settings, error) {
 		return s, fmt.Errorf("%s: placeholders: %w", r.origins["placeholders"], err)
 	}
 	s.Context.MaxTokens, s.Reasoning.Budget = r.context, r.reasoning()
-	s.Warnings, s.chosen, s.origins = r.warnings, chosen, r.origins
+	s.Warnings, s.chosen, s.values, s.origins = r.warnings, chosen, r.v, r.origins
 	return s, nil
 }
 
@@ -151,7 +140,7 @@ func (r *resolution) savedConfig(in Input) Config {
 		}
 	}
 	for _, k := range keys {
-		if k.When != WhenTurn || k.Name == "performance_mode" || strings.HasPrefix(k.Name, "perf_") {
+		if k.When != schema.WhenTurn || k.Name == "performance_mode" || strings.HasPrefix(k.Name, "perf_") {
 			c.take(k, &Config{})
 		}
 	}
@@ -201,11 +190,11 @@ func (r *resolution) performance() {
 		to     **int
 		value  *int
 		key    string
-		before []Source
+		before []schema.SettingSource
 	}{
-		{&r.v.MaxTokens, r.v.PerfMaxTokens, "max_tokens", []Source{FromRequest}},
-		{&r.v.MaxKVSize, r.v.PerfMaxKVSize, "max_kv_size", []Source{FromRequest}},
-		{&r.v.MaxContextTokens, r.v.PerfMaxContextTokens, "max_context_tokens", []Source{FromRequest, FromSavedChat}},
+		{&r.v.MaxTokens, r.v.PerfMaxTokens, "max_tokens", []schema.SettingSource{schema.FromRequest}},
+		{&r.v.MaxKVSize, r.v.PerfMaxKVSize, "max_kv_size", []schema.SettingSource{schema.FromRequest}},
+		{&r.v.MaxContextTokens, r.v.PerfMaxContextTokens, "max_context_tokens", []schema.SettingSource{schema.FromRequest, schema.FromSavedChat}},
 	} {
 		stays := p.value == nil
 		for _, s := range p.before {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"harmonyd/schema"
 )
 
 // TestPrecedence gives max_context_tokens, which every source has, to every set of sources.
@@ -19,14 +21,14 @@ func TestPrecedence(t *testing.T) {
 		origin Origin
 		give   func(*Input, int)
 	}{
-		{100, Origin{Source: FromRequest}, func(in *Input, n int) { in.Request.MaxContextTokens = &n }},
-		{200, Origin{Source: FromSavedChat}, func(in *Input, n int) {
+		{100, Origin{Source: schema.FromRequest}, func(in *Input, n int) { in.Request.MaxContextTokens = &n }},
+		{200, Origin{Source: schema.FromSavedChat}, func(in *Input, n int) {
 			in.Saved.Hyperparameters = fmt.Appendf(nil, `{"max_context_tokens":%d}`, n)
 		}},
-		{300, Origin{FromPromptConfig, "p.json"}, func(in *Input, n int) { in.PromptConfig.MaxContextTokens = &n }},
-		{400, Origin{FromProfile, "fast"}, func(in *Input, n int) { in.Profile.MaxContextTokens = &n }},
-		{500, Origin{FromModel, "m"}, func(in *Input, n int) { in.Model.ContextLength = n }},
-		{4096, Origin{Source: FromDefault}, func(*Input, int) {}},
+		{300, Origin{schema.FromPromptConfig, "p.json"}, func(in *Input, n int) { in.PromptConfig.MaxContextTokens = &n }},
+		{400, Origin{schema.FromProfile, "fast"}, func(in *Input, n int) { in.Profile.MaxContextTokens = &n }},
+		{500, Origin{schema.FromModel, "m"}, func(in *Input, n int) { in.Model.ContextLength = n }},
+		{4096, Origin{Source: schema.FromDefault}, func(*Input, int) {}},
 	}
 	for set := range 1 << (len(sources) - 1) {
 		in := Input{PromptConfigName: "p.json", Profile: Profile{Name: "fast"}, Model: Model{ID: "m"}, Saved: SavedChat{Model: "m"}, Now: morning}
@@ -49,16 +51,16 @@ func TestPrecedenceOfEveryKey(t *testing.T) {
 	for _, e := range effects {
 		k, _ := keyNamed(e.key)
 		in := Input{PromptConfig: config(t, fmt.Sprintf(`{%q:%s}`, e.key, e.value)), Now: morning}
-		if k.When == WhenTurn && !strings.HasPrefix(k.Name, "perf") {
+		if k.When == schema.WhenTurn && !strings.HasPrefix(k.Name, "perf") {
 			in.Saved.Hyperparameters = fmt.Appendf(nil, `{%q:%s}`, e.key, e.value)
 			in.PromptConfig = Config{}
 			s := resolve(t, in)
-			require.Equal(t, FromSavedChat, s.Origin(e.key).Source, e.key)
+			require.Equal(t, schema.FromSavedChat, s.Origin(e.key).Source, e.key)
 			in.PromptConfig = config(t, fmt.Sprintf(`{%q:%s}`, e.key, e.value))
-			require.Equal(t, FromSavedChat, ptr(resolve(t, in)).Origin(e.key).Source, e.key)
+			require.Equal(t, schema.FromSavedChat, ptr(resolve(t, in)).Origin(e.key).Source, e.key)
 		}
 		in.Request = in.PromptConfig
-		require.Equal(t, FromRequest, ptr(resolve(t, in)).Origin(e.key).Source, e.key)
+		require.Equal(t, schema.FromRequest, ptr(resolve(t, in)).Origin(e.key).Source, e.key)
 	}
 	zero := config(t, `{"temperature":0,"top_k":0,"seed":0,"truncate_response":0,"reseed_each_turn":false,"repetition_context_size":0}`)
 	s := resolve(t, Input{Request: zero, PromptConfig: config(t, `{"temperature":1,"top_k":5,"seed":9,"truncate_response":7,"reseed_each_turn":true,"repetition_context_size":4}`)})
@@ -95,7 +97,7 @@ func TestPerformanceMode(t *testing.T) {
 	require.Equal(t, [3]int{500, 600, 700}, see(Input{PromptConfig: c, Model: m, Request: config(t, `{"performance_mode":false}`)}))
 	require.Equal(t, [3]int{5, 6, 700}, see(Input{PromptConfig: c, Model: Model{ID: "other"}, Saved: saved, Request: config(t, `{"performance_mode":false}`)}), "the context is that of another model")
 	s := resolve(t, Input{PromptConfig: c, PromptConfigName: "p", Model: m})
-	require.Equal(t, Origin{FromPromptConfig, "p"}, s.Origin("max_tokens"))
+	require.Equal(t, Origin{schema.FromPromptConfig, "p"}, s.Origin("max_tokens"))
 }
 
 // TestHyperparametersDoNotGrow saves and takes up a conversation many times: what performance
@@ -191,10 +193,10 @@ func TestChoices(t *testing.T) {
 		model, file string
 		from        Origin
 	}{
-		{"r", p, saved, "r", "r", Origin{Source: FromRequest}},
-		{"", p, saved, "pm", "pc", Origin{FromProfile, "fast"}},
-		{"", Profile{}, saved, "sm", "sc", Origin{Source: FromSavedChat}},
-		{"", Profile{}, SavedChat{}, "", "", Origin{Source: FromDefault}},
+		{"r", p, saved, "r", "r", Origin{Source: schema.FromRequest}},
+		{"", p, saved, "pm", "pc", Origin{schema.FromProfile, "fast"}},
+		{"", Profile{}, saved, "sm", "sc", Origin{Source: schema.FromSavedChat}},
+		{"", Profile{}, SavedChat{}, "", "", Origin{Source: schema.FromDefault}},
 	} {
 		model, from := ChooseModel(c.request, c.p, c.saved)
 		require.Equal(t, c.model, model)

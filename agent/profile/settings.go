@@ -40,6 +40,7 @@ type Settings struct {
 	Warnings []string
 
 	chosen  Config
+	values  Config
 	origins map[string]Origin
 }
 
@@ -131,7 +132,7 @@ func (s Seed) For(turn, attempt int) *int64 {
 
 // Origin says where a value came from.
 type Origin struct {
-	Source Source
+	Source schema.SettingSource
 	// Name is the file or profile, where the source is one.
 	Name string
 }
@@ -145,6 +146,23 @@ func (o Origin) String() string {
 
 // Origin says where the value of a key came from.
 func (s *Settings) Origin(key string) Origin { return s.origins[key] }
+
+// List is the value of each key that has an effect, in the order of Config.
+func (s *Settings) List() []schema.Setting {
+	var list []schema.Setting
+	for _, k := range keys {
+		if k.Refused != "" {
+			continue
+		}
+		origin := s.origins[k.Name]
+		row := schema.Setting{Key: k.Name, Source: cmp.Or(origin.Source, schema.FromDefault), Name: origin.Name, When: k.When}
+		if s.values.has(k) {
+			row.Value = k.value(&s.values)
+		}
+		list = append(list, row)
+	}
+	return list
+}
 
 // Hyperparameters is a JSON object of the keys that take effect with the next turn and that
 // someone gave a value, as a log of conversations keeps it and SavedChat takes it. It does

@@ -1,6 +1,10 @@
 package prompt
 
-import "harmonyd/schema"
+import (
+	"time"
+
+	"harmonyd/schema"
+)
 
 // Chat is what a model is to answer.
 type Chat struct {
@@ -10,6 +14,16 @@ type Chat struct {
 	// Effort says how much the model is to reason before it answers. Models that
 	// know no such thing pay no attention.
 	Effort Effort
+	// Identity is who the system message says the model is; empty leaves that to the
+	// format. No template has a place for it: it becomes the first system message.
+	Identity string
+	// KnowledgeCutoff is a month, for Harmony alone; empty is the model's own.
+	KnowledgeCutoff string
+	// Date is the current date that the model is told, as YYYY-MM-DD, in formats that have
+	// a place for it; empty is today.
+	Date string
+	// Now is the time that a template sees; zero is the present.
+	Now time.Time
 }
 
 // Effort is how much a model reasons.

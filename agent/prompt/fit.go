@@ -52,7 +52,7 @@ func (r *Renderer) abilities() abilities {
 
 // shows reports whether the template renders a chat with all of words in it.
 func (r *Renderer) shows(f form, c Chat, words ...string) bool {
-	text, err := r.render(variablesOf(c, f))
+	text, err := r.render(variablesOf(c, f), c.Now)
 	return err == nil && !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(text, w) })
 }
 
@@ -126,7 +126,7 @@ func (r *Renderer) RenderChat(c Chat) ([]int32, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.encode(variablesOf(fitted, f))
+	return r.encode(variablesOf(fitted, f), c.Now)
 }
 
 // fit puts a chat into the shape of the template.
@@ -136,6 +136,9 @@ func (r *Renderer) fit(c Chat) (Chat, form, error) {
 	})
 	a := r.abilities()
 	c.Messages = slices.Clone(c.Messages)
+	if c.Identity != "" {
+		c.Messages = slices.Insert(c.Messages, 0, said(schema.RoleSystem, c.Identity))
+	}
 	for i := range c.Messages {
 		if c.Messages[i].Role == schema.RoleDeveloper {
 			c.Messages[i].Role = schema.RoleSystem

@@ -1,6 +1,7 @@
 package prompt
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -203,9 +204,13 @@ func toolOf(messages []schema.Message) string {
 // system is the content of the system message.
 func (h *Harmony) system(c Chat) string {
 	var b strings.Builder
-	b.WriteString(h.options.Identity + "\nKnowledge cutoff: " + h.options.KnowledgeCutoff)
-	if h.options.Now != nil {
-		b.WriteString("\nCurrent date: " + h.options.Now().Format(time.DateOnly))
+	b.WriteString(cmp.Or(c.Identity, h.options.Identity) + "\nKnowledge cutoff: " + cmp.Or(c.KnowledgeCutoff, h.options.KnowledgeCutoff))
+	date := c.Date
+	if date == "" && h.options.Now != nil {
+		date = h.options.Now().Format(time.DateOnly)
+	}
+	if date != "" {
+		b.WriteString("\nCurrent date: " + date)
 	}
 	effort := c.Effort
 	switch effort {

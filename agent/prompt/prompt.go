@@ -9,6 +9,7 @@ package prompt
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"harmonyd/schema"
 )
@@ -28,9 +29,9 @@ type Tokenizer interface {
 }
 
 // Template is a model's chat template. Render takes a JSON object and keeps the
-// order of its keys.
+// order of its keys; a zero now is the present.
 type Template interface {
-	Render(context []byte) (string, error)
+	Render(context []byte, now time.Time) (string, error)
 }
 
 // Renderer renders conversations for one model through its chat template. It
@@ -84,11 +85,11 @@ func (r *Renderer) Render(messages []schema.Message) ([]int32, error) {
 			return nil, schema.Unsupported("toolCalls", "/messages/%d/toolCalls: WithTools was not asked", i)
 		}
 	}
-	return r.encode(variablesOf(Chat{Messages: messages}, form{}))
+	return r.encode(variablesOf(Chat{Messages: messages}, form{}), time.Time{})
 }
 
 // encode returns the ids of what the template makes of v.
-func (r *Renderer) encode(v variables) ([]int32, error) {
+func (r *Renderer) encode(v variables, now time.Time) ([]int32, error) {
 	if err := r.refuseCharacters(v); err != nil {
 		return nil, err
 	}
@@ -100,10 +101,10 @@ func (r *Renderer) encode(v variables) ([]int32, error) {
 			return nil, r.refusal(v)
 		}
 		var err error
-		if text, err = r.render(v); err != nil {
+		if text, err = r.render(v, now); err != nil {
 			return nil, err
 		}
-		spans, ok = r.controlSpans(v, text)
+		spans, ok = r.controlSpans(v, now, text)
 	}
 	plain, ok := r.plain(text, spans)
 	if !ok {
@@ -145,8 +146,8 @@ func check(m *schema.Message, i int) error {
 	return nil
 }
 
-func (r *Renderer) render(v variables) (string, error) {
-	text, err := r.template.Render(v.json(nil))
+func (r *Renderer) render(v variables, now time.Time) (string, error) {
+	text, err := r.template.Render(v.json(nil), now)
 	if err != nil {
 		e := schema.Errorf(schema.KindRequestFailed, "chat template: %v", err)
 		e.Data.Cause = err.Error()

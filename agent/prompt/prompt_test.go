@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -93,7 +94,7 @@ type message struct {
 // template is a Template in Go.
 type template func(messages []message) (string, error)
 
-func (f template) Render(context []byte) (string, error) {
+func (f template) Render(context []byte, _ time.Time) (string, error) {
 	var c struct{ Messages []message }
 	if err := json.Unmarshal(context, &c); err != nil {
 		return "", err
@@ -164,7 +165,7 @@ func assistant(text string) schema.Message {
 // plain renders messages as the template alone would.
 func plain(t *testing.T, tmpl Template, messages []schema.Message) string {
 	t.Helper()
-	text, err := tmpl.Render(Context(Chat{Messages: messages}))
+	text, err := tmpl.Render(Context(Chat{Messages: messages}), time.Time{})
 	require.NoError(t, err)
 	return text
 }
@@ -189,7 +190,7 @@ func TestContext(t *testing.T) {
 
 type rawTemplate func(context []byte) (string, error)
 
-func (f rawTemplate) Render(context []byte) (string, error) { return f(context) }
+func (f rawTemplate) Render(context []byte, _ time.Time) (string, error) { return f(context) }
 
 func TestRefusals(t *testing.T) {
 	for _, c := range []struct {

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"slices"
 	"strings"
+	"time"
 
 	"harmonyd/schema"
 )
@@ -21,7 +22,7 @@ func newNonce() string { return "x" + strings.ToLower(rand.Text()) + "x" }
 
 // controlSpans returns the places in text, the rendering of v, where the
 // template itself wrote a control token. It is false where it cannot tell.
-func (r *Renderer) controlSpans(v variables, text string) ([]span, bool) {
+func (r *Renderer) controlSpans(v variables, now time.Time, text string) ([]span, bool) {
 	// What only begins like a literal is broken as well, because a template that
 	// cuts a piece out of a message could join the rest into one. A template may
 	// also ask for such a text itself, say for </think>, and write something else
@@ -35,7 +36,7 @@ func (r *Renderer) controlSpans(v variables, text string) ([]span, bool) {
 		broken := text
 		if changed {
 			var err error
-			if broken, err = r.render(other); err != nil {
+			if broken, err = r.render(other, now); err != nil {
 				if try == 0 {
 					return nil, false
 				}

@@ -2,6 +2,7 @@ package prompt
 
 import (
 	"fmt"
+	"time"
 
 	"harmonyd/schema"
 )
@@ -102,8 +103,21 @@ func variablesOf(c Chat, f form) variables {
 	default:
 		v.raw(`,"enable_thinking":true,"thinking":true,"reasoning_effort":"` + string(c.Effort) + `"`)
 	}
+	if c.Date != "" {
+		v.raw(`,"date_string":`)
+		v.foreign("/settings/conversation_start_date", longDate(c.Date))
+	}
 	v.raw(`}`)
 	return v
+}
+
+// longDate is a date in the form in which Llama's templates show one, or as it is.
+func longDate(date string) string {
+	at, err := time.Parse(time.DateOnly, date)
+	if err != nil {
+		return date
+	}
+	return at.Format("02 Jan 2006")
 }
 
 // message adds one message.

@@ -104,6 +104,8 @@ type Options struct {
 	StateRoot string
 	// ConversationsRoot is the folder of the conversations; empty means the platform's.
 	ConversationsRoot string
+	// ConfigRoot is the folder of prompt configs and profiles; empty means the platform's.
+	ConfigRoot string
 	// LogFile is where the server's log goes; empty means standard error.
 	LogFile string
 
@@ -203,6 +205,7 @@ Protocol or one message a line. The other commands are for a person.`,
 			o.Model = cmp.Or(o.Model, os.Getenv("HARMONYD_MODEL"))
 			o.StateRoot = cmp.Or(o.StateRoot, os.Getenv("HARMONYD_STATE"))
 			o.ConversationsRoot = cmp.Or(o.ConversationsRoot, os.Getenv("HARMONYD_CONVERSATIONS"))
+			o.ConfigRoot = cmp.Or(o.ConfigRoot, os.Getenv("HARMONYD_CONFIG"), os.Getenv("MLX_HARMONY_CONFIG_DIR"))
 		},
 		SilenceErrors:              true,
 		SilenceUsage:               true,
@@ -232,6 +235,7 @@ Protocol or one message a line. The other commands are for a person.`,
 	all.Var(formatFlag{&o.format}, "log-format", "`form` of the log: text or json")
 	all.StringVar(&o.StateRoot, "state", "", "`folder` of what is remembered between runs (environment HARMONYD_STATE)")
 	all.StringVar(&o.ConversationsRoot, "conversations", "", "`folder` of the conversations (environment HARMONYD_CONVERSATIONS)")
+	all.StringVar(&o.ConfigRoot, "config", "", "`folder` of prompt configs and profiles (environment HARMONYD_CONFIG, else MLX_HARMONY_CONFIG_DIR)")
 	all.StringVarP(&o.Model, "model", "m", "", "`id` of the model for requests that name none (environment HARMONYD_MODEL)")
 
 	own := root.Flags()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -188,7 +189,7 @@ type Template struct{}
 
 // Render reads messages with a role and a content that is a string or null,
 // and add_generation_prompt.
-func (Template) Render(context []byte) (string, error) {
+func (Template) Render(context []byte, _ time.Time) (string, error) {
 	var c struct {
 		Messages []struct {
 			Role    string  `json:"role"`

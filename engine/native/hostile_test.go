@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -112,7 +113,7 @@ func TestHostileTemplatesAreStopped(t *testing.T) {
 		seen[source] = true
 		tmpl, err := CompileTemplate(source, TemplateOptions{Now: clock})
 		if err == nil {
-			_, err = tmpl.Render([]byte(`{"messages": []}`))
+			_, err = tmpl.Render([]byte(`{"messages": []}`), time.Time{})
 			tmpl.Close()
 		}
 		var failure *TemplateError
@@ -128,12 +129,12 @@ func TestHostileTemplatesAreStopped(t *testing.T) {
 func TestATemplateThatWasStoppedStaysRefused(t *testing.T) {
 	tmpl := compile(t, "{% if grow %}{% set ns = namespace(l=[1]) %}{% for i in range(99) %}"+
 		"{% set ns.l = ns.l + ns.l %}{% endfor %}{% endif %}fine")
-	text, err := tmpl.Render([]byte(`{}`))
+	text, err := tmpl.Render([]byte(`{}`), time.Time{})
 	require.NoError(t, err)
 	require.Equal(t, "fine", text)
-	_, err = tmpl.Render([]byte(`{"grow": true}`))
+	_, err = tmpl.Render([]byte(`{"grow": true}`), time.Time{})
 	require.ErrorContains(t, err, "more than 64 MiB")
-	_, err = tmpl.Render([]byte(`{}`))
+	_, err = tmpl.Render([]byte(`{}`), time.Time{})
 	require.ErrorContains(t, err, "earlier run")
 }
 

@@ -74,23 +74,27 @@ func CompileTemplate(source string, options TemplateOptions) (*Template, error) 
 // order of its keys is kept. tools and documents are None unless it has them,
 // and a message's reasoning is found under each of the names that templates
 // read. The error is a *TemplateError, or ErrClosed. Work and output are
-// bounded: 2,000,000 steps or 64-byte pieces, and 8 MiB.
-func (t *Template) Render(context []byte) (string, error) {
+// bounded: 2,000,000 steps or 64-byte pieces, and 8 MiB. Now is the time that
+// strftime_now shows; zero is the present.
+func (t *Template) Render(context []byte, now time.Time) (string, error) {
 	p, err := t.borrow()
 	if err != nil {
 		return "", err
 	}
 	defer t.mu.RUnlock()
-	at := t.now()
+	at := now
+	if at.IsZero() {
+		at = t.now()
+	}
 	_, offset := at.Zone()
-	now := C.hd_now{
+	shown := C.hd_now{
 		year: C.int32_t(at.Year()), month: C.int32_t(at.Month()), day: C.int32_t(at.Day()),
 		hour: C.int32_t(at.Hour()), minute: C.int32_t(at.Minute()), second: C.int32_t(at.Second()),
 		weekday: C.int32_t(at.Weekday()), yearday: C.int32_t(at.YearDay()),
 		offset: C.int32_t(offset),
 	}
 	var out, message C.hd_bytes
-	status := C.hd_template_render((*C.hd_template)(p), viewBytes(context), &now, &out, &message)
+	status := C.hd_template_render((*C.hd_template)(p), viewBytes(context), &shown, &out, &message)
 	if status != C.HD_OK {
 		return "", &TemplateError{
 			Raised:  status == C.HD_RAISED,

@@ -27,7 +27,7 @@ func compile(t testing.TB, source string) *Template {
 
 func render(t testing.TB, source, context string) string {
 	t.Helper()
-	text, err := compile(t, source).Render([]byte(context))
+	text, err := compile(t, source).Render([]byte(context), time.Time{})
 	require.NoError(t, err)
 	return text
 }
@@ -56,7 +56,7 @@ func TestTemplatesRenderAsTransformersDoes(t *testing.T) {
 		tmpl := compile(t, string(source))
 		for context, want := range renders {
 			key := name + ": " + context
-			got, err := tmpl.Render(contexts[context])
+			got, err := tmpl.Render(contexts[context], time.Time{})
 			compared++
 			var failure *TemplateError
 			switch {
@@ -98,7 +98,7 @@ func TestDefaultsOfTheContext(t *testing.T) {
 	tmpl, err := CompileTemplate("{{ bos_token is defined }}{{ bos_token }}", TemplateOptions{})
 	require.NoError(t, err)
 	defer tmpl.Close()
-	text, err := tmpl.Render([]byte(`{}`))
+	text, err := tmpl.Render([]byte(`{}`), time.Time{})
 	require.NoError(t, err)
 	require.Equal(t, "False", text)
 }
@@ -127,7 +127,7 @@ func TestBadContexts(t *testing.T) {
 		"empty": ``, "list": `[]`, "half": `{"a":`, "deep": `{"a":` + strings.Repeat("[", 200) + strings.Repeat("]", 200) + "}",
 		"large": `{"a":"` + strings.Repeat("x", 32<<20) + `"}`,
 	} {
-		_, err := tmpl.Render([]byte(context))
+		_, err := tmpl.Render([]byte(context), time.Time{})
 		var failure *TemplateError
 		require.ErrorAs(t, err, &failure, name)
 		require.False(t, failure.Raised)
@@ -143,7 +143,7 @@ func TestTemplateAfterClose(t *testing.T) {
 	require.NoError(t, err)
 	tmpl.Close()
 	tmpl.Close()
-	_, err = tmpl.Render([]byte(`{}`))
+	_, err = tmpl.Render([]byte(`{}`), time.Time{})
 	require.ErrorIs(t, err, ErrClosed)
 }
 
@@ -164,7 +164,7 @@ func FuzzTemplate(f *testing.F) {
 			return
 		}
 		defer tmpl.Close()
-		text, err := tmpl.Render([]byte(context))
+		text, err := tmpl.Render([]byte(context), time.Time{})
 		require.LessOrEqual(t, len(text), 8<<20)
 		if err != nil {
 			require.NotContains(t, err.Error(), "internal error")

@@ -5,7 +5,6 @@
 package rpctest
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -36,6 +35,8 @@ import (
 //	tool:NAME,NAME            call these tools at once, with no arguments
 //	ask:NAME    ask whether NAME may be called
 //	round       begin another round
+//	again:WHY   begin another round instead of this one
+//	loop        end as a text that repeats itself
 //	crash, panic              an error that nobody described, a panic
 //	partial     an error that carries what was generated
 //	stop        end as a stop sequence does
@@ -168,66 +169,6 @@ func (a *Agent) SetToolsEnabled(ctx context.Context, p schema.ToolsSetEnabledPar
 	return a.ListTools(ctx, schema.ToolsListParams{})
 }
 
-// NewSession opens a session, which keeps nothing.
-func (a *Agent) NewSession(context.Context, schema.SessionNewParams) (schema.SessionResult, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.opened++
-	id := fmt.Sprintf("s%d", a.opened)
-	a.sessions = append(a.sessions, id)
-	return schema.SessionResult{SessionID: id}, nil
-}
-
-// CloseSession forgets a session.
-func (a *Agent) CloseSession(_ context.Context, p schema.SessionParams) (schema.Empty, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	i := slices.Index(a.sessions, p.SessionID)
-	if i < 0 {
-		return schema.Empty{}, schema.Errorf(schema.KindSessionNotFound, "session %q is not open", p.SessionID)
-	}
-	a.sessions = slices.Delete(a.sessions, i, i+1)
-	return schema.Empty{}, nil
-}
-
-// keptSession is the one conversation that an Agent has kept from another life.
-const keptSession = "kept"
-
-// ListSessions lists the one that was kept.
-func (a *Agent) ListSessions(context.Context, schema.SessionListParams) (schema.SessionListResult, error) {
-	day := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	return schema.SessionListResult{Sessions: []schema.SessionInfo{
-		{SessionID: keptSession, Title: "What is Go?", Created: day, Updated: day.Add(time.Hour), Messages: 2},
-	}}, nil
-}
-
-// LoadSession opens that one.
-func (a *Agent) LoadSession(_ context.Context, p schema.SessionLoadParams) (schema.SessionLoadResult, error) {
-	if p.SessionID != keptSession {
-		return schema.SessionLoadResult{}, schema.Errorf(schema.KindSessionNotFound, "no conversation %q was kept", p.SessionID)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !slices.Contains(a.sessions, keptSession) {
-		a.sessions = append(a.sessions, keptSession)
-	}
-	return schema.SessionLoadResult{SessionID: keptSession, Model: cmp.Or(p.Model, "scripted"), Messages: []schema.Message{
-		{Role: schema.RoleUser, Content: schema.TextContent("What is Go?")},
-		{Role: schema.RoleAssistant, Content: schema.TextContent("A language.")},
-	}}, nil
-}
-
-// ForkSession opens another.
-func (a *Agent) ForkSession(ctx context.Context, p schema.SessionParams) (schema.SessionResult, error) {
-	a.mu.Lock()
-	known := slices.Contains(a.sessions, p.SessionID)
-	a.mu.Unlock()
-	if !known {
-		return schema.SessionResult{}, schema.Errorf(schema.KindSessionNotFound, "session %q is not open", p.SessionID)
-	}
-	return a.NewSession(ctx, schema.SessionNewParams{})
-}
-
 // ListTools lists the tools.
 func (a *Agent) ListTools(context.Context, schema.ToolsListParams) (schema.ToolsListResult, error) {
 	a.mu.Lock()
@@ -316,6 +257,8 @@ func (g *generating) do(a *Agent, word string) error {
 		g.argue(arg, "")
 	case "args":
 		g.argue("", strings.ReplaceAll(arg, "'", `"`))
+	case "again":
+		g.again(schema.Retry(arg))
 	case "tool":
 		g.callTools(strings.Split(arg, ","))
 	case "ask":
@@ -347,10 +290,18 @@ func (g *generating) do(a *Agent, word string) error {
 	case "abort":
 		g.wait(nil)
 		return g.ctx.Err()
-	case "stop":
-		g.stop, g.done = schema.StopStopSequence, true
+	case "stop", "loop":
+		g.stop, g.done = map[string]schema.StopReason{"stop": schema.StopStopSequence, "loop": schema.StopLoop}[name], true
 	}
 	return nil
+}
+
+// again takes back what was said in this round and begins another.
+func (g *generating) again(why schema.Retry) {
+	g.text.Reset()
+	g.reasoning.Reset()
+	g.round++
+	g.sink.Status(schema.GenerateStatus{State: schema.StateQueued, Round: g.round, Retry: why})
 }
 
 // callTools calls tools and says what they answered.

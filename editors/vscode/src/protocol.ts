@@ -74,6 +74,8 @@ export interface ClientRequests {
   "session/list": { params: SessionListParams; result: SessionListResult };
   /** Copies a session as it is after its finished turns. */
   "session/fork": { params: SessionParams; result: SessionResult };
+  /** Says what settings are in force in a session, and why. */
+  "session/settings": { params: SessionSettingsParams; result: SessionSettingsResult };
   /** Generates, and streams while it does. */
   "generate": { params: GenerateParams; result: GenerateResult };
   /** Ends generations early. */
@@ -260,6 +262,17 @@ export interface DeltaPart {
 }
 
 /**
+ * Display says how much of long texts a client shows, in characters. What is kept and what the
+ * model reads is whole.
+ */
+export interface Display {
+  /** thinking is how much of the reasoning of an answer. */
+  thinking: number;
+  /** response is how much of the last answer where a conversation is taken up again. */
+  response: number;
+}
+
+/**
  * Empty is the params or result of a method that has none. Members that a peer sends all the same
  * are ignored.
  */
@@ -325,9 +338,10 @@ export interface FieldError {
 
 /**
  * GenerateDelta is the notification generate/delta: new text of a generation. The text of all
- * deltas, channel by channel, is the text of the result. That of toolArguments is, call by call,
- * the arguments of the generate/toolCall that follows. A call that turns out to be none has no
- * generate/toolCall: what the model wrote is then said on the channel text.
+ * deltas, channel by channel, is the text of the result, but for the rounds that a generate/status
+ * with a retry takes back. That of toolArguments is, call by call, the arguments of the
+ * generate/toolCall that follows. A call that turns out to be none has no generate/toolCall: what
+ * the model wrote is then said on the channel text.
  */
 export interface GenerateDelta {
   /** generationId names the generation. */
@@ -381,6 +395,13 @@ export type GenerateParams = {
   parallelToolCalls?: boolean;
   /** maxRounds bounds the answers of the model within this generation; absent means 25. */
   maxRounds?: number;
+  /**
+   * settings is an object with those keys of a prompt config that take effect with a turn, as the
+   * published schema prompt-config has them. They go before the session's, and the members of this
+   * request before both. A request that has it, if an empty one, has settings also where its
+   * session has none; see session/new.
+   */
+  settings?: unknown;
   /** sampling chooses tokens. */
   sampling?: Sampling;
   /**
@@ -436,7 +457,7 @@ export interface GenerateResult {
   /** model is the id of the model that ran. */
   model?: string;
   /** stopReason says why the generation ended. */
-  stopReason: "end_turn" | "max_tokens" | "stop_sequence" | "tool_calls" | "max_rounds" | "context_full" | "cancelled" | "refusal" | "error_tool_loop" | (string & {});
+  stopReason: "end_turn" | "max_tokens" | "stop_sequence" | "tool_calls" | "max_rounds" | "context_full" | "cancelled" | "refusal" | "error_tool_loop" | "loop_detected" | (string & {});
   /** stopSequence is the stop text that was found, where one was. */
   stopSequence?: string;
   /** message is the model's last message. */
@@ -466,6 +487,11 @@ export interface GenerateStatus {
   state: "queued" | "loading" | "prefill" | "decoding" | "tool" | "done";
   /** round counts the answers of the model within this generation, from 0. */
   round?: number;
+  /**
+   * retry says that the answer of the round before was bad and is asked for again: it is no part of
+   * the result, and a client takes it off its screen.
+   */
+  retry?: "empty" | "reasoning_only" | "loop_detected";
   /** promptTokens is the length of the prompt, once it is known. */
   promptTokens?: number;
   /** cachedTokens of the prompt need no processing. */
@@ -921,6 +947,20 @@ export interface SessionLoadParams {
    * tools are those of the session's generations that name none. Absent means all registered tools.
    */
   tools?: ToolRef[];
+  /**
+   * promptConfig is a file of keys, as the published schema prompt-config has them: its path, or
+   * its name in the folder of configurations.
+   */
+  promptConfig?: string;
+  /** profile is the name of a profile: a model and a prompt config. */
+  profile?: string;
+  /** profilesFile is where that profile stands. Absent means profiles.json. */
+  profilesFile?: string;
+  /**
+   * settings is an object with keys of a prompt config, which go before the file's. They go before
+   * what the conversation was held with, which else counts.
+   */
+  settings?: unknown;
 }
 
 /** SessionLoadResult answers session/load. */
@@ -933,6 +973,12 @@ export interface SessionLoadResult {
   messages: Message[];
   /** problem says what of the conversation could not be read, where there is something. */
   problem?: string;
+  /** assistant is what the model is called; of a session with settings. */
+  assistant?: string;
+  /** display says how much of long texts a client shows; of a session with settings. */
+  display?: Display;
+  /** warnings are for the person whose settings these are. */
+  warnings?: string[];
 }
 
 /**
@@ -948,6 +994,22 @@ export interface SessionNewParams {
    * tools are those of the session's generations that name none. Absent means all registered tools.
    */
   tools?: ToolRef[];
+  /**
+   * promptConfig is a file of keys, as the published schema prompt-config has them: its path, or
+   * its name in the folder of configurations.
+   */
+  promptConfig?: string;
+  /** profile is the name of a profile: a model and a prompt config. */
+  profile?: string;
+  /** profilesFile is where that profile stands. Absent means profiles.json. */
+  profilesFile?: string;
+  /**
+   * settings is an object with keys of a prompt config, which go before the file's. A session that
+   * is given one, if an empty one, or a prompt config or a profile, has settings: what nobody gives
+   * a value has the default of the published schema. A session without them has what its requests
+   * say, and nothing else.
+   */
+  settings?: unknown;
   /**
    * keep writes the conversation to the disk, each turn before it is answered, so that session/load
    * finds it when this server is gone.
@@ -965,12 +1027,60 @@ export interface SessionParams {
 export interface SessionResult {
   /** sessionId names the new session. */
   sessionId: string;
+  /** model is the model of its generations that name none. */
+  model?: string;
+  /**
+   * messages are what was said so far: the greeting of a prompt config, and in a fork what is
+   * copied.
+   */
+  messages?: Message[];
+  /** assistant is what the model is called; of a session with settings. */
+  assistant?: string;
+  /** display says how much of long texts a client shows; of a session with settings. */
+  display?: Display;
+  /** warnings are for the person whose settings these are. */
+  warnings?: string[];
+}
+
+/** SessionSettingsParams asks what is in force in a session. */
+export interface SessionSettingsParams {
+  /** sessionId names the session. */
+  sessionId: string;
+  /** settings are those that the next generate would bring. */
+  settings?: unknown;
+}
+
+/** SessionSettingsResult answers session/settings. */
+export interface SessionSettingsResult {
+  /** model is the model that they are for. */
+  model: string;
+  /**
+   * settings has a row for each key of a prompt config that has an effect, in the order of the
+   * published schema; none of a session without settings.
+   */
+  settings: Setting[];
+  /** warnings are for the person whose settings these are. */
+  warnings?: string[];
 }
 
 /** SetTraceParams is LSP's $/setTrace. */
 export interface SetTraceParams {
   /** value is the new trace value. */
   value: "off" | "messages" | "compact" | "verbose";
+}
+
+/** Setting is a key of a prompt config and its value. */
+export interface Setting {
+  /** key is its name. */
+  key: string;
+  /** value is what counts; absent where its absence says something. */
+  value?: unknown;
+  /** source is where the value came from. */
+  source: "request" | "saved chat" | "prompt config" | "profile" | "model" | "default";
+  /** name is the file, profile or model, where the source is one. */
+  name?: string;
+  /** when is when a change takes effect: with the next turn, or the next session. */
+  when: "turn" | "session";
 }
 
 /**

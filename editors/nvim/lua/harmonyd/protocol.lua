@@ -77,6 +77,8 @@ M.errors = {
 ---@field ["session/list"] { params: harmonyd.SessionListParams, result: harmonyd.SessionListResult }
 --- Copies a session as it is after its finished turns.
 ---@field ["session/fork"] { params: harmonyd.SessionParams, result: harmonyd.SessionResult }
+--- Says what settings are in force in a session, and why.
+---@field ["session/settings"] { params: harmonyd.SessionSettingsParams, result: harmonyd.SessionSettingsResult }
 --- Generates, and streams while it does.
 ---@field ["generate"] { params: harmonyd.GenerateParams, result: harmonyd.GenerateResult }
 --- Ends generations early.
@@ -216,6 +218,14 @@ M.errors = {
 --- text is the text.
 ---@field text string
 
+--- Display says how much of long texts a client shows, in characters. What is kept and what the
+--- model reads is whole.
+---@class harmonyd.Display
+--- thinking is how much of the reasoning of an answer.
+---@field thinking integer
+--- response is how much of the last answer where a conversation is taken up again.
+---@field response integer
+
 --- Empty is the params or result of a method that has none. Members that a peer sends all the same
 --- are ignored.
 ---@alias harmonyd.Empty table<string, any>
@@ -272,9 +282,10 @@ M.errors = {
 ---@field message string
 
 --- GenerateDelta is the notification generate/delta: new text of a generation. The text of all
---- deltas, channel by channel, is the text of the result. That of toolArguments is, call by call,
---- the arguments of the generate/toolCall that follows. A call that turns out to be none has no
---- generate/toolCall: what the model wrote is then said on the channel text.
+--- deltas, channel by channel, is the text of the result, but for the rounds that a generate/status
+--- with a retry takes back. That of toolArguments is, call by call, the arguments of the
+--- generate/toolCall that follows. A call that turns out to be none has no generate/toolCall: what
+--- the model wrote is then said on the channel text.
 ---@class harmonyd.GenerateDelta
 --- generationId names the generation.
 ---@field generationId string
@@ -319,6 +330,11 @@ M.errors = {
 ---@field parallelToolCalls? boolean
 --- maxRounds bounds the answers of the model within this generation; absent means 25.
 ---@field maxRounds? integer
+--- settings is an object with those keys of a prompt config that take effect with a turn, as the
+--- published schema prompt-config has them. They go before the session's, and the members of this
+--- request before both. A request that has it, if an empty one, has settings also where its session
+--- has none; see session/new.
+---@field settings? any
 --- sampling chooses tokens.
 ---@field sampling? harmonyd.Sampling
 --- logprobs asks for the log-probability of each generated token, and of so many of the most
@@ -349,7 +365,7 @@ M.errors = {
 --- model is the id of the model that ran.
 ---@field model? string
 --- stopReason says why the generation ended.
----@field stopReason "end_turn"|"max_tokens"|"stop_sequence"|"tool_calls"|"max_rounds"|"context_full"|"cancelled"|"refusal"|"error_tool_loop"|string
+---@field stopReason "end_turn"|"max_tokens"|"stop_sequence"|"tool_calls"|"max_rounds"|"context_full"|"cancelled"|"refusal"|"error_tool_loop"|"loop_detected"|string
 --- stopSequence is the stop text that was found, where one was.
 ---@field stopSequence? string
 --- message is the model's last message.
@@ -374,6 +390,9 @@ M.errors = {
 ---@field state "queued"|"loading"|"prefill"|"decoding"|"tool"|"done"
 --- round counts the answers of the model within this generation, from 0.
 ---@field round? integer
+--- retry says that the answer of the round before was bad and is asked for again: it is no part of
+--- the result, and a client takes it off its screen.
+---@field retry? "empty"|"reasoning_only"|"loop_detected"
 --- promptTokens is the length of the prompt, once it is known.
 ---@field promptTokens? integer
 --- cachedTokens of the prompt need no processing.
@@ -742,6 +761,16 @@ M.errors = {
 ---@field model? string
 --- tools are those of the session's generations that name none. Absent means all registered tools.
 ---@field tools? harmonyd.ToolRef[]
+--- promptConfig is a file of keys, as the published schema prompt-config has them: its path, or its
+--- name in the folder of configurations.
+---@field promptConfig? string
+--- profile is the name of a profile: a model and a prompt config.
+---@field profile? string
+--- profilesFile is where that profile stands. Absent means profiles.json.
+---@field profilesFile? string
+--- settings is an object with keys of a prompt config, which go before the file's. They go before
+--- what the conversation was held with, which else counts.
+---@field settings? any
 
 --- SessionLoadResult answers session/load.
 ---@class harmonyd.SessionLoadResult
@@ -753,6 +782,12 @@ M.errors = {
 ---@field messages harmonyd.Message[]
 --- problem says what of the conversation could not be read, where there is something.
 ---@field problem? string
+--- assistant is what the model is called; of a session with settings.
+---@field assistant? string
+--- display says how much of long texts a client shows; of a session with settings.
+---@field display? harmonyd.Display
+--- warnings are for the person whose settings these are.
+---@field warnings? string[]
 
 --- SessionNewParams opens a session: a conversation that the server keeps, so that a client sends
 --- each message once.
@@ -763,6 +798,18 @@ M.errors = {
 ---@field system? string
 --- tools are those of the session's generations that name none. Absent means all registered tools.
 ---@field tools? harmonyd.ToolRef[]
+--- promptConfig is a file of keys, as the published schema prompt-config has them: its path, or its
+--- name in the folder of configurations.
+---@field promptConfig? string
+--- profile is the name of a profile: a model and a prompt config.
+---@field profile? string
+--- profilesFile is where that profile stands. Absent means profiles.json.
+---@field profilesFile? string
+--- settings is an object with keys of a prompt config, which go before the file's. A session that
+--- is given one, if an empty one, or a prompt config or a profile, has settings: what nobody gives
+--- a value has the default of the published schema. A session without them has what its requests
+--- say, and nothing else.
+---@field settings? any
 --- keep writes the conversation to the disk, each turn before it is answered, so that session/load
 --- finds it when this server is gone.
 ---@field keep? boolean
@@ -776,11 +823,52 @@ M.errors = {
 ---@class harmonyd.SessionResult
 --- sessionId names the new session.
 ---@field sessionId string
+--- model is the model of its generations that name none.
+---@field model? string
+--- messages are what was said so far: the greeting of a prompt config, and in a fork what is
+--- copied.
+---@field messages? harmonyd.Message[]
+--- assistant is what the model is called; of a session with settings.
+---@field assistant? string
+--- display says how much of long texts a client shows; of a session with settings.
+---@field display? harmonyd.Display
+--- warnings are for the person whose settings these are.
+---@field warnings? string[]
+
+--- SessionSettingsParams asks what is in force in a session.
+---@class harmonyd.SessionSettingsParams
+--- sessionId names the session.
+---@field sessionId string
+--- settings are those that the next generate would bring.
+---@field settings? any
+
+--- SessionSettingsResult answers session/settings.
+---@class harmonyd.SessionSettingsResult
+--- model is the model that they are for.
+---@field model string
+--- settings has a row for each key of a prompt config that has an effect, in the order of the
+--- published schema; none of a session without settings.
+---@field settings harmonyd.Setting[]
+--- warnings are for the person whose settings these are.
+---@field warnings? string[]
 
 --- SetTraceParams is LSP's $/setTrace.
 ---@class harmonyd.SetTraceParams
 --- value is the new trace value.
 ---@field value "off"|"messages"|"compact"|"verbose"
+
+--- Setting is a key of a prompt config and its value.
+---@class harmonyd.Setting
+--- key is its name.
+---@field key string
+--- value is what counts; absent where its absence says something.
+---@field value? any
+--- source is where the value came from.
+---@field source "request"|"saved chat"|"prompt config"|"profile"|"model"|"default"
+--- name is the file, profile or model, where the source is one.
+---@field name? string
+--- when is when a change takes effect: with the next turn, or the next session.
+---@field when "turn"|"session"
 
 --- StreamPolicy says how the text of a generation is batched. The first text is sent at once; after
 --- it a notification is sent when any of the three bounds is reached. On the wire false stands for

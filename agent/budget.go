@@ -1,0 +1,94 @@
+package agent
+
+import (
+	"context"
+	"slices"
+
+	"harmonyd/engine/job"
+	"harmonyd/schema"
+)
+
+// A model that reasons longer than its budget is cut off there: what it wrote is continued
+// with the mark that ends the reasoning, and it goes on from there with the answer. The
+// engine has all but the mark in its cache.
+
+// watch counts a token that comes within reasoning, and says when that is enough.
+func (t *turn) watch(id int32) {
+	if t.tuned == nil || t.format.EndOfReasoning() == "" {
+		return
+	}
+	t.ids = append(t.ids, id)
+	if t.parser.Reasons() {
+		t.reasoned++
+		t.overthought = t.reasoned >= t.tuned.settings.Reasoning.Budget
+	}
+}
+
+// endReasoning writes the end of the reasoning in the model's place and returns the prompt
+// that goes on from it.
+func (t *turn) endReasoning(ctx context.Context, prompt []int32) ([]int32, error) {
+	mark, err := t.model.Tokenizer.Encode(t.format.EndOfReasoning(), true)
+	if err != nil {
+		return nil, err
+	}
+	t.reasoned, t.overthought = 0, false
+	for _, id := range mark {
+		t.step = t.stream.AppendStep(t.step[:0], id)
+		t.take(ctx, t.parser.Token(id, t.step))
+	}
+	prompt = slices.Concat(prompt, t.ids, mark)
+	t.ids, t.before = t.ids[:0], t.tokens
+	return prompt, nil
+}
+
+// joined is the result of an answer that was generated in two parts.
+func joined(a, b job.Result) job.Result {
+	if a.Reason == "" {
+		return b
+	}
+	b.Usage.CachedTokens = a.Usage.CachedTokens
+	b.Usage.GeneratedTokens += a.Usage.GeneratedTokens
+	b.Stats.Queue += a.Stats.Queue
+	b.Stats.Load += a.Stats.Load
+	b.Stats.Prefill += a.Stats.Prefill
+	b.Stats.FirstToken = a.Stats.FirstToken
+	b.Stats.Decode += a.Stats.Decode
+	b.Stats.PeakBytes = max(a.Stats.PeakBytes, b.Stats.PeakBytes)
+	return b
+}
+
+// generate has the engine write the answer to a prompt, to its end.
+func (t *turn) generate(ctx context.Context, ids []int32, constraint job.Constraint) (schema.StopReason, job.Result, error) {
+	var whole job.Result
+	for {
+		req, err := t.request(ids)
+		if err != nil {
+			return "", whole, err
+		}
+		most, why := t.bound(len(ids))
+		req.MaxTokens, req.Constraint = most, constraint
+		g, err := t.agent.engine.Start(req)
+		if err != nil {
+			return "", whole, err
+		}
+		if t.tokens == 0 {
+			// The generation has its place in the engine's queue: what was asked later
+			// may follow.
+			t.status(schema.GenerateStatus{State: schema.StateQueued, PromptTokens: t.prompt, Retry: t.retry})
+		}
+		reason, res, err := t.follow(ctx, g)
+		whole = joined(whole, res)
+		if reason == schema.StopMaxTokens {
+			reason = why
+		}
+		if err != nil || !t.overthought || reason != "" || ctx.Err() != nil {
+			return reason, whole, err
+		}
+		if ids, err = t.endReasoning(ctx, ids); err != nil {
+			return "", whole, err
+		}
+		if most > 0 && t.tokens-t.before >= most || len(ids) >= t.contextLength() {
+			return why, whole, nil
+		}
+	}
+}
