@@ -119,7 +119,9 @@ func TestT7Injections(t *testing.T) {
 		name   string
 		result func(order string) (schema.ToolResult, error)
 	}{
-		{"text", func(o string) (schema.ToolResult, error) { return schema.ToolResult{Content: schema.TextContent(o)}, nil }},
+		{"text", func(o string) (schema.ToolResult, error) {
+			return schema.ToolResult{Content: schema.TextContent(o)}, nil
+		}},
 		{"a file", func(o string) (schema.ToolResult, error) {
 			return schema.ToolResult{Content: schema.Content{{Type: schema.PartResource, Resource: &schema.Resource{URI: "file:///readme", Text: o}}}}, nil
 		}},
@@ -168,7 +170,9 @@ func TestT7Injections(t *testing.T) {
 						assert.Equal(t, "read", p.Name, name)
 						return carrier.result(order)
 					},
-					approve: func(ctx context.Context, _ schema.ToolApproveParams) (schema.ToolApproveResult, error) { return who.answer(ctx) },
+					approve: func(ctx context.Context, _ schema.ToolApproveParams) (schema.ToolApproveResult, error) {
+						return who.answer(ctx)
+					},
 				}
 				_, err := a.Generate(t.Context(), toolTurn("look"), &recorder{}, h)
 				require.NoError(t, err, name)
