@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -21,6 +22,24 @@ type wireAgent struct{ *agent.Agent }
 
 func (w wireAgent) Generate(ctx context.Context, p schema.GenerateParams, s rpc.Sink, h rpc.Host) (schema.GenerateResult, error) {
 	return w.Agent.Generate(ctx, p, s, h)
+}
+
+// openChat wires an agent for a chat.
+func openChat(_ context.Context, o terminal.Options, log io.Writer) (terminal.ChatAgent, func(), error) {
+	if o.LogFile != "" {
+		sink, err := openLogSink(o)
+		if err != nil {
+			return nil, nil, err
+		}
+		a, closeAgent, err := openAgent(o, terminal.NewLog(sink, o))
+		if err != nil {
+			sink.Close()
+			return nil, nil, err
+		}
+		return a, func() { closeAgent(); sink.Close() }, nil
+	}
+	a, closeAgent, err := openAgent(o, terminal.NewLog(log, o))
+	return a, closeAgent, err
 }
 
 // stateRoot is the folder of what is remembered between runs.

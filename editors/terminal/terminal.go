@@ -73,6 +73,10 @@ type Commands struct {
 	Serve func(ctx context.Context, o Options, s ServeOptions) error
 	// Agent opens an agent; close ends it and its engine.
 	Agent func(ctx context.Context, o Options) (a Agent, close func(), err error)
+	// Chat opens an agent for a chat, whose log goes to log.
+	Chat func(ctx context.Context, o Options, log io.Writer) (a ChatAgent, close func(), err error)
+	// State is the folder of what is remembered between runs.
+	State func(o Options) string
 	// Models opens the models folder.
 	Models func(o Options) (Models, error)
 	// Bench opens the harness that measures the engine.
@@ -243,7 +247,7 @@ Protocol or one message a line. The other commands are for a person.`,
 	own.IntVar(&s.ClientProcessID, "clientProcessId", 0, "end when the process with this `pid` ends")
 	own.IntVar(&s.WriteStallSeconds, "write-stall", 0, "give up on a client that has not read for this many `seconds`; 0 never does")
 
-	root.AddCommand(generateCommand(c, &o), modelsCommand(c, &o), importCommand(c, &o), pullCommand(c, &o), convertCommand(c, &o), removeCommand(c, &o),
+	root.AddCommand(chatCommand(c, &o), generateCommand(c, &o), modelsCommand(c, &o), importCommand(c, &o), pullCommand(c, &o), convertCommand(c, &o), removeCommand(c, &o),
 		sessionsCommand(c, &o), migrateChatCommand(c, &o), convertDialogueCommand(c),
 		benchCommand(c, &o), doctorCommand(c, &o), schemaCommand(c), versionCommand(c))
 	return root
