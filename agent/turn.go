@@ -39,6 +39,7 @@ type turn struct {
 	calls     int            // ids of calls given out
 	invalid   map[string]int // calls in a row that made no sense, by name of tool
 	repairs   int            // all of them
+	steps     [][]string     // calls with their results, of the last rounds
 	attempt   int            // of the present answer, from 0
 	retried   int            // attempts of the turn that failed
 	retry     schema.Retry   // what was wrong with the attempt before
