@@ -23,6 +23,8 @@ func init() {
 		{"R8", "rpc/handlers.go", "g.generation.current() != schema.StateDone {", "g.generation.current() != schema.StateQueued {", "./rpc", "TestR8", []string{"-timeout=90s"}},
 		{"R9", "rpc/conn.go", "\t\tc.send(r, &response)\n", "\t\tc.send(r, &response)\n\t\tif errors.Is(context.Cause(r.ctx), errByClient) {\n\t\t\tc.send(r, &response)\n\t\t}\n", "./rpc", "TestR9OneReplyPerID", nil},
 		{"R9, calls", "rpc/call.go", "\t\tc.notify(\"$/cancelRequest\", schema.CancelRequestParams{ID: schema.AppendString(nil, id)})\n", "\t\tc.notify(\"$/cancelRequest\", schema.CancelRequestParams{ID: schema.AppendString(nil, id)})\n\t\tc.notify(\"$/cancelRequest\", schema.CancelRequestParams{ID: schema.AppendString(nil, id)})\n", "./rpc", "TestR9ToolCalls", nil},
+		{"R11, decoding", "rpc/conn.go", "\t\tgo c.work(r, run)\n", "\t\tc.work(r, run)\n", ".", "TestR11", []string{"-tags=scripted", "-timeout=90s"}},
+		{"R11, loading", "agent/agent.go", "\t\tids, err = m.Tokenizer.Encode(*p.Text, false)\n", "\t\t_ = a.engine.Load(ctx, p.Model, nil)\n\t\tids, err = m.Tokenizer.Encode(*p.Text, false)\n", ".", "TestR11", []string{"-tags=scripted", "-timeout=90s"}},
 		{"R12", "rpc/conn.go", "len(c.requests) >= c.opts.Limits.MaxInFlight", "len(c.requests) > c.opts.Limits.MaxInFlight", "./rpc", "TestR12InFlight", nil},
 		{"R12, queue", "rpc/handlers.go", "c.queued >= n {", "c.queued > n {", "./rpc", "TestR12GenerationQueue", nil},
 		{"S2", "rpc/batch.go", "wait := time.Until(g.sent.Add(g.policy.interval))", "wait := time.Until(g.sent.Add(2 * g.policy.interval))", "./rpc", "TestS2", nil},
@@ -40,6 +42,10 @@ func init() {
 		{"L7", "agent/marks.go", "left != nil && !force {", "left != nil && force {", "./agent", "TestL7", nil},
 		{"L7, the program", "agent/marks.go", "left != nil && !force {", "left != nil && force {", ".", "TestL7", []string{"-tags=scripted"}},
 		{"L8", "rpc/stdio.go", "if err := replace(2, 1); err != nil {", "if err := error(nil); err != nil {", "./rpc", "TestL8", nil},
+		{"L5", "main.go", "\tcode := rpc.Serve(", "\t_, _ = os.StartProcess(\"/bin/sleep\", []string{\"sleep\", \"90\"}, &os.ProcAttr{})\n\tcode := rpc.Serve(", ".", "TestL1", []string{"-tags=scripted"}},
+		{"L9, the program", "rpc/conn.go", "if p := recover(); p != nil {", "if p := any(nil); p != nil {", ".", "TestL9", []string{"-tags=scripted", "-timeout=90s"}},
+		{"L9, sessions", "agent/turn.go", "\t\tif t.inside {\n\t\t\tt.session.leave()", "\t\tif t.inside && t.kept {\n\t\t\tt.session.leave()", ".", "TestL9", []string{"-tags=scripted", "-timeout=90s"}},
+		{"L9, beside", "agent/agent.go", "if p := recover(); p != nil { // which", "if p := any(nil); p != nil { // which", ".", "TestL9", []string{"-tags=scripted", "-timeout=90s"}},
 		{"L9", "rpc/conn.go", "if p := recover(); p != nil {", "if p := any(nil); p != nil {", "./rpc", "TestL9", nil},
 	}...)
 }

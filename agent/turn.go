@@ -74,10 +74,12 @@ func (a *Agent) Generate(ctx context.Context, p schema.GenerateParams, s Sink, h
 		return schema.GenerateResult{}, err
 	}
 	t.status(schema.GenerateStatus{State: schema.StateQueued})
+	defer func() { // also where something panics
+		if t.inside {
+			t.session.leave()
+		}
+	}()
 	reason, err := t.run(ctx)
-	if t.inside {
-		defer t.session.leave()
-	}
 	t.account(job.Result{})
 	// A turn that reached its end has it, even if the caller gave up meanwhile.
 	if reason == "" && (ctx.Err() != nil || errors.Is(err, job.ErrCancelled)) {
