@@ -42,7 +42,7 @@ func init() {
 		{"L7", "agent/marks.go", "left != nil && !force {", "left != nil && force {", "./agent", "TestL7", nil},
 		{"L7, the program", "agent/marks.go", "left != nil && !force {", "left != nil && force {", ".", "TestL7", []string{"-tags=scripted"}},
 		{"L8", "rpc/stdio.go", "if err := replace(2, 1); err != nil {", "if err := error(nil); err != nil {", "./rpc", "TestL8", nil},
-		{"L5", "main.go", "\tcode := rpc.Serve(", "\t_, _ = os.StartProcess(\"/bin/sleep\", []string{\"sleep\", \"90\"}, &os.ProcAttr{})\n\tcode := rpc.Serve(", ".", "TestL1", []string{"-tags=scripted"}},
+		{"L5", "main.go", "\tcode := rpc.Serve(", "\t_, _ = os.StartProcess(\"/bin/sleep\", []string{\"sleep\", \"100\"}, &os.ProcAttr{})\n\tcode := rpc.Serve(", ".", "TestL1", []string{"-tags=scripted", "-timeout=90s"}},
 		{"L9, the program", "rpc/conn.go", "if p := recover(); p != nil {", "if p := any(nil); p != nil {", ".", "TestL9", []string{"-tags=scripted", "-timeout=90s"}},
 		{"L9, sessions", "agent/turn.go", "\t\tif t.inside {\n\t\t\tt.session.leave()", "\t\tif t.inside && t.kept {\n\t\t\tt.session.leave()", ".", "TestL9", []string{"-tags=scripted", "-timeout=90s"}},
 		{"L9, beside", "agent/agent.go", "if p := recover(); p != nil { // which", "if p := any(nil); p != nil { // which", ".", "TestL9", []string{"-tags=scripted", "-timeout=90s"}},
