@@ -10,7 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"harmonyd/schema"
@@ -167,7 +166,9 @@ func TestT7Injections(t *testing.T) {
 					newBox(t, schema.ToolSpec{Name: "read"}, schema.ToolSpec{Name: "wipe", Approval: schema.ApprovalAsk}), Options{})
 				h := &fakeHost{
 					call: func(_ context.Context, p schema.ToolCallParams) (schema.ToolResult, error) {
-						assert.Equal(t, "read", p.Name, name)
+						if p.Name != "read" { // not the test's goroutine
+							t.Errorf("%s: %s was called", name, p.Name)
+						}
 						return carrier.result(order)
 					},
 					approve: func(ctx context.Context, _ schema.ToolApproveParams) (schema.ToolApproveResult, error) {
