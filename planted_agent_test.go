@@ -20,6 +20,7 @@ func init() {
 		{"T7, injections", "agent/toolcalls.go", "\tcase schema.AllowOnce:\n\t\treturn true\n\t}\n\treturn false\n", "\t}\n\treturn true\n", "./agent", "TestT7Injections", nil},
 		{"T8, the same call", "agent/toolcalls.go", "count[call] > maxSame", "count[call] > 2*maxSame", "./agent", "TestT8LoopGuard", nil},
 		{"T8, rounds", "agent/toolcalls.go", "t.round+1-t.retried >= cmp.Or", "t.round-t.retried >= cmp.Or", "./agent", "TestT8LoopGuard", nil},
+		{"P7, steps", "schema/effort.go", "\t\tn += e.of(s, p)\n", "\t\tn = max(n, e.of(s, p))\n", "./schema", "TestEffort", nil},
 		{"settings act", "agent/turnsettings.go", "\treq.StopIDs = t.tuned.ends\n", "", "./agent", "TestEveryKeyActs", nil},
 		{"settings, precedence", "agent/settings.go", "c.request.Merge(turn)", "turn.Merge(c.request)", "./agent", "TestRequestGoesBeforeSettings", nil},
 		{"repairs leave nothing behind", "agent/turnsettings.go", "\tif t.attempt > 0 {\n\t\tp.Sampling = firmer(p.Sampling, t.retry)", "\tif t.attempt > 0 {\n\t\tt.params.Sampling = firmer(p.Sampling, t.retry)\n\t\tp.Sampling = t.params.Sampling", "./agent", "TestRepairs", nil},
