@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -53,9 +52,9 @@ func openLogSink(o terminal.Options) (*rpc.LogSink, error) {
 	if o.LogFile == "" {
 		return rpc.NewLogSink(os.Stderr, terminal.DroppedNote(o)), nil
 	}
-	f, err := os.OpenFile(o.LogFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := rpc.OpenLogFile(o.LogFile)
 	if err != nil {
-		return nil, fmt.Errorf("log file: %w", err)
+		return nil, err
 	}
 	return rpc.NewLogSink(f, terminal.DroppedNote(o)), nil
 }

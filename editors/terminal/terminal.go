@@ -110,7 +110,8 @@ type Options struct {
 	ConversationsRoot string
 	// ConfigRoot is the folder of prompt configs and profiles; empty means the platform's.
 	ConfigRoot string
-	// LogFile is where the server's log goes; empty means standard error.
+	// LogFile is where the server's log goes; empty means standard error. It and one
+	// predecessor are kept.
 	LogFile string
 
 	level  slog.Level
@@ -232,7 +233,7 @@ Protocol or one message a line. The other commands are for a person.`,
 
 	all := root.PersistentFlags()
 	all.StringVar(&o.ModelsRoot, "models", "", "`folder` of the models (environment HARMONYD_MODELS)")
-	all.StringVar(&o.LogFile, "log-file", "", "append the server's log to `file` instead of writing it to stderr")
+	all.StringVar(&o.LogFile, "log-file", "", "append the server's log to `file` instead of writing it to stderr; at 16 MiB it becomes file.1 and a new one begins")
 	o.level = slog.LevelWarn
 	all.Var(levelFlag{&o.level}, "log-level", "least `level` to log: debug, info, warn or error")
 	o.format = "text"
