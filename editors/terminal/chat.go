@@ -244,6 +244,7 @@ func (t *chat) banner() {
 // loop talks until there is nothing more to say.
 func (t *chat) loop(ctx context.Context) error {
 	for !t.leave {
+		t.view.gap()
 		text, err := t.reader.Read(ctx)
 		switch {
 		case errors.Is(err, io.EOF):

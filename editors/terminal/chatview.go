@@ -22,6 +22,8 @@ type chatView interface {
 	print(lines ...string)
 	remark(text string)
 	fail(err error)
+	// gap sets what comes next apart from what is there.
+	gap()
 	// log is where the log of the agent goes.
 	log() io.Writer
 	// failure is the first error of a write.
@@ -69,6 +71,8 @@ func (v *plainView) print(lines ...string) {
 }
 
 func (v *plainView) remark(string) {}
+
+func (v *plainView) gap() {}
 
 func (v *plainView) fail(err error) { fmt.Fprintln(v.err, "harmonyd:", err) }
 

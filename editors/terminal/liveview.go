@@ -51,6 +51,8 @@ func (v *terminalView) whole(name, markdown string) {
 
 func (v *terminalView) print(lines ...string) { v.paragraph(strings.Join(lines, "\n"), look{}) }
 
+func (v *terminalView) gap() { v.screen.print("") }
+
 func (v *terminalView) remark(text string) { v.paragraph(text, look{faint: true}) }
 
 func (v *terminalView) fail(err error) { v.paragraph(err.Error(), look{colour: red}) }
