@@ -139,6 +139,13 @@ fuzz-wire-long: ## read 20 million broken inputs, serve 2 million broken clients
 	  done; } | tee .bench/fuzz.txt
 	[[ $$(grep -c 'no finding' .bench/fuzz.txt) == 4 ]] && mv .bench/fuzz.txt rpc/testdata/fuzz.txt
 
+.PHONY: fuzz-parse-long
+fuzz-parse-long: ## parse 10 million mutants of answers, split in different ways, and record it
+	@mkdir -p .bench
+	{ $(RECORDED); CGO_ENABLED=0 go test -count=1 ./agent/parse -run TestP6Mutants -v -timeout 0 -parses 10000000 | \
+	    sed -nE 's/^ *[a-z_]+_test.go:[0-9]+: (parsers: .*)/\1/p; /FAIL|seed/p'; } | tee .bench/parse.txt
+	grep -q 'no finding' .bench/parse.txt && mv .bench/parse.txt agent/parse/testdata/mutants.txt
+
 .PHONY: tokenizer-long
 tokenizer-long: deps ## the default model's tokenizer: 20 million round trips, texts of 4 MiB
 	go test -count=1 ./engine -run TestP3 -v -timeout 0 -roundtrips 20000000 -encodebytes 4194304

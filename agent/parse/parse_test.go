@@ -1,6 +1,7 @@
 package parse
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -250,6 +251,9 @@ func (e *example) checkSplits(t require.TestingT, random int) string {
 	return show(want)
 }
 
+// parses is how many executions TestP6Mutants makes at least.
+var parses = flag.Int("parses", 0, "make at least so many executions over mutants, with a seed of their own")
+
 // TestP6 shows the figure P6: of each example every split gives the same result,
 // and the parts are the answer to the byte.
 func TestP6EverySplit(t *testing.T) {
@@ -262,10 +266,15 @@ func TestP6EverySplit(t *testing.T) {
 // TestP6Mutants: the same of answers with pieces taken out, doubled or exchanged,
 // in each format and with marks that are tokens and marks that are text.
 func TestP6Mutants(t *testing.T) {
-	r := rand.New(rand.NewPCG(6, 6))
-	checked, broken := 0, 0
-	for _, e := range examples {
-		for range 12 {
+	seed := uint64(6)
+	if *parses > 0 {
+		seed = rand.Uint64()
+		t.Logf("seed %d", seed)
+	}
+	r := rand.New(rand.NewPCG(6, seed))
+	checked, broken, executions := 0, 0, 0
+	for checked == 0 || executions < *parses {
+		for _, e := range slices.Repeat(examples, 12) {
 			m := e
 			m.answer = mutate(r, e.answer, examples[r.IntN(len(examples))].answer)
 			if e.vocabulary != nil && e.format != "harmony" && r.IntN(3) == 0 {
@@ -280,12 +289,14 @@ func TestP6Mutants(t *testing.T) {
 				got := show(parse(t, p, cut(tokens, func(int) bool { return r.IntN(share) == 0 }), input))
 				require.Equal(t, want, got, "%s: %q", m.format, m.answer)
 			}
+			executions += 7
 			checked++
 			broken += strings.Count(want, "X[")
 		}
 	}
 	require.Greater(t, checked, 1800)
 	require.Greater(t, broken, 200)
+	t.Logf("parsers: %d executions over %d mutants in %d formats, %d calls with a problem, no finding", executions, checked, len(formats), broken)
 }
 
 // mutate changes an answer in one or two places.
