@@ -143,7 +143,7 @@ fuzz-wire-long: ## read 20 million broken inputs, serve 2 million broken clients
 fuzz-parse-long: ## parse 10 million mutants of answers, split in different ways, and record it
 	@mkdir -p .bench
 	{ $(RECORDED); CGO_ENABLED=0 go test -count=1 ./agent/parse -run TestP6Mutants -v -timeout 0 -parses 10000000 | \
-	    sed -nE 's/^ *[a-z_]+_test.go:[0-9]+: (parsers: .*)/\1/p; /FAIL|seed/p'; } | tee .bench/parse.txt
+	    sed -nE 's/^ *[a-z_]+_test.go:[0-9]+: ((parsers|seed).*)/\1/p; /FAIL/p'; } | tee .bench/parse.txt
 	grep -q 'no finding' .bench/parse.txt && mv .bench/parse.txt agent/parse/testdata/mutants.txt
 
 .PHONY: tokenizer-long
