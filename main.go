@@ -55,8 +55,6 @@ func commands(in, out *os.File) terminal.Commands {
 		Agent: func(_ context.Context, o terminal.Options) (terminal.Agent, func(), error) {
 			return openAgent(o, terminal.NewLog(os.Stderr, o))
 		},
-		Chat:   openChat,
-		State:  stateRoot,
 		Models: openModels,
 		Bench:  openBench,
 		Doctor: examine,
@@ -80,7 +78,7 @@ func openAgent(o terminal.Options, log *slog.Logger) (*agent.Agent, func(), erro
 	if err != nil {
 		log.Warn("conversations are not kept", "err", err)
 	}
-	a := agent.New(eng, tools.NewRegistry(), agent.Options{Log: log, State: stateRoot(o), Conversations: store, Configs: configFolders(o)})
+	a := agent.New(eng, tools.NewRegistry(eng.CheckSchema), agent.Options{Log: log, State: stateRoot(o), Conversations: store, Configs: configFolders(o)})
 	return a, func() { a.Close(); closeEngine() }, nil
 }
 

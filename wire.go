@@ -3,7 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
-	"io"
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -15,30 +16,18 @@ import (
 	"harmonyd/schema"
 )
 
+// wiredEngine is an engine that the tools ask as well: which schemas its grammars hold.
+type wiredEngine interface {
+	agent.Engine
+	CheckSchema(source json.RawMessage) error
+}
+
 // wireAgent lets rpc serve an agent: the two packages do not know each other,
 // and each declares the sink and the host it needs.
 type wireAgent struct{ *agent.Agent }
 
 func (w wireAgent) Generate(ctx context.Context, p schema.GenerateParams, s rpc.Sink, h rpc.Host) (schema.GenerateResult, error) {
 	return w.Agent.Generate(ctx, p, s, h)
-}
-
-// openChat wires an agent for a chat.
-func openChat(_ context.Context, o terminal.Options, log io.Writer) (terminal.ChatAgent, func(), error) {
-	if o.LogFile != "" {
-		sink, err := openLogSink(o)
-		if err != nil {
-			return nil, nil, err
-		}
-		a, closeAgent, err := openAgent(o, terminal.NewLog(sink, o))
-		if err != nil {
-			sink.Close()
-			return nil, nil, err
-		}
-		return a, func() { closeAgent(); sink.Close() }, nil
-	}
-	a, closeAgent, err := openAgent(o, terminal.NewLog(log, o))
-	return a, closeAgent, err
 }
 
 // stateRoot is the folder of what is remembered between runs.
@@ -52,9 +41,9 @@ func openLogSink(o terminal.Options) (*rpc.LogSink, error) {
 	if o.LogFile == "" {
 		return rpc.NewLogSink(os.Stderr, terminal.DroppedNote(o)), nil
 	}
-	f, err := rpc.OpenLogFile(o.LogFile)
+	f, err := os.OpenFile(o.LogFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("log file: %w", err)
 	}
 	return rpc.NewLogSink(f, terminal.DroppedNote(o)), nil
 }

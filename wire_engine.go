@@ -55,7 +55,7 @@ func (t nativeTokenizer) EncodePlain(text string, plain [][2]int) ([]int32, erro
 }
 
 // openEngine opens the engine over MLX. Models load when they are asked for.
-func openEngine(o terminal.Options, log *slog.Logger) (agent.Engine, func(), error) {
+func openEngine(o terminal.Options, log *slog.Logger) (wiredEngine, func(), error) {
 	e, err := engine.New(engine.Options{Root: modelsRoot(o), DefaultModel: o.Model, Log: log})
 	if err != nil {
 		return nil, nil, err

@@ -47,7 +47,7 @@ func (t scriptedTokenizer) NewStream() agent.TokenStream { return t.Tokenizer.Ne
 
 // openEngine opens the engine that the script describes; without a script it
 // is the one that echoes.
-func openEngine(terminal.Options, *slog.Logger) (agent.Engine, func(), error) {
+func openEngine(terminal.Options, *slog.Logger) (wiredEngine, func(), error) {
 	var script enginetest.Script
 	if file := os.Getenv(scriptVariable); file != "" {
 		f, err := os.Open(file)

@@ -58,8 +58,8 @@ func (e *Engine) constrain(g *Generation, info job.Model) {
 	})
 }
 
-// Check makes a constraint's grammar for a model and throws it away. What is wrong
-// with it is a *job.RequestError.
+// Check makes a constraint's grammar for a model, which is kept for the generations to
+// come. What is wrong with it is a *job.RequestError.
 func (e *Engine) Check(ctx context.Context, model string, c job.Constraint) error {
 	if _, err := e.Open(ctx, model); err != nil {
 		return err
@@ -80,25 +80,20 @@ func compileWalk(ctx context.Context, m *entry, info job.Model, c job.Constraint
 	if err := m.opened.wait(ctx); err != nil {
 		return nil, loadError(m.id, context.Cause(ctx), err)
 	}
-	grammar, err := m.opened.text.compile(info, c)
-	if err != nil {
-		return nil, &job.RequestError{Field: "constraint", Problem: err.Error()}
-	}
-	defer grammar.Close() // what walks through it keeps it
-	matcher, err := grammar.NewMatcher()
+	matcher, err := m.opened.text.matcher(info, c)
 	if err != nil {
 		return nil, &job.RequestError{Field: "constraint", Problem: err.Error()}
 	}
 	return &walk{matcher: matcher, mask: make([]uint32, matcher.MaskWords())}, nil
 }
 
-// compile makes a grammar over the model's vocabulary.
-func (t *texts) compile(info job.Model, c job.Constraint) (*native.Grammar, error) {
-	t.once.Do(func() { t.grammars, t.grammarsErr = native.NewGrammarTokenizer(t.tokenizer, info.Vocab, info.StopIDs) })
-	if t.grammarsErr != nil {
-		return nil, t.grammarsErr
+// matcher starts a walk through a constraint's grammar over the model's vocabulary.
+func (t *texts) matcher(info job.Model, c job.Constraint) (*native.Matcher, error) {
+	t.once.Do(func() { t.words, t.wordsErr = native.NewGrammarTokenizer(t.tokenizer, info.Vocab, info.StopIDs) })
+	if t.wordsErr != nil {
+		return nil, t.wordsErr
 	}
-	return t.grammars.Compile(string(c.Kind), c.Source)
+	return t.grammars.matcher(c)
 }
 
 // constrained is decode for a generation with a grammar. A step's mask depends on the

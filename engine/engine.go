@@ -78,6 +78,8 @@ type Engine struct {
 	cancel context.CancelCauseFunc
 	work   sync.WaitGroup // loads under way
 
+	bytes vocabulary // of no model, see CheckSchema
+
 	mu      sync.Mutex
 	closed  bool
 	entries map[string]*entry
@@ -145,6 +147,7 @@ func (e *Engine) Close() error {
 	for _, m := range e.entries { // nobody else is left
 		m.opened.close()
 	}
+	e.bytes.close()
 	return nil
 }
 

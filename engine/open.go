@@ -35,11 +35,12 @@ type texts struct {
 	template  *native.Template // nil where the model has none
 	source    string           // of the template
 
-	// grammars is the vocabulary as grammars need it. It takes up to two seconds, so
-	// it is made when the first constraint comes.
-	once        sync.Once
-	grammars    *native.GrammarTokenizer
-	grammarsErr error
+	// words is the vocabulary as grammars need it. It takes up to two seconds, so it is
+	// made when the first constraint comes.
+	once     sync.Once
+	words    *native.GrammarTokenizer
+	wordsErr error
+	grammars grammars
 }
 
 // start begins to read folder unless that was done, and again after a failure:
@@ -99,8 +100,9 @@ func (t *texts) close() {
 	if t.template != nil {
 		t.template.Close()
 	}
-	if t.grammars != nil {
-		t.grammars.Close()
+	t.grammars.close()
+	if t.words != nil {
+		t.words.Close()
 	}
 }
 
@@ -177,6 +179,9 @@ func readTexts(folder string) (*texts, error) {
 		return nil, err
 	}
 	t := &texts{source: source}
+	t.grammars.compile = func(c job.Constraint) (*native.Grammar, error) {
+		return t.words.Compile(string(c.Kind), c.Source)
+	}
 	if t.tokenizer, err = native.LoadTokenizer(tokenizerJSON, configJSON); err != nil {
 		return nil, fmt.Errorf("tokenizer.json: %w", err)
 	}

@@ -14,8 +14,8 @@ type ToolSpec struct {
 	// kept as they came, in the order in which the model will read them.
 	InputSchema json.RawMessage `json:"inputSchema"`
 	// Strict holds the model to InputSchema while it writes the arguments. A schema
-	// that no grammar can hold is then refused. The arguments of other tools are
-	// validated when they are there.
+	// that no grammar can hold is then refused. All arguments are validated when they
+	// are there.
 	Strict bool `json:"strict,omitempty"`
 	// OutputSchema is the JSON Schema of a structured result.
 	OutputSchema json.RawMessage `json:"outputSchema,omitempty"`
@@ -91,6 +91,18 @@ type RegisteredTool struct {
 	Digest string `json:"digest"`
 	// Warnings are the places in the tool's schemas that are not checked.
 	Warnings []FieldError `json:"warnings,omitempty"`
+	// Unconstrained are the keywords of the tool's inputSchema that no grammar holds a
+	// model to while it writes. The finished arguments are checked against them, and
+	// what is wrong goes back to the model. A strict tool with such a keyword is refused.
+	Unconstrained []Unconstrained `json:"unconstrained,omitempty"`
+}
+
+// Unconstrained is a keyword that is only checked in finished arguments.
+type Unconstrained struct {
+	// Keyword is its name; empty where it is all of the schema.
+	Keyword string `json:"keyword"`
+	// InstancePath is the place as a JSON Pointer from params.
+	InstancePath string `json:"instancePath"`
 }
 
 // ToolsUnregisterParams takes tools away from later generations: all that are
@@ -157,6 +169,8 @@ type ToolInfo struct {
 type Tool struct {
 	ToolInfo
 	Input *Validator
+	// Held is what a grammar holds of InputSchema.
+	Held json.RawMessage
 	// Output is nil where the tool has no outputSchema.
 	Output *Validator
 }

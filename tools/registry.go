@@ -7,8 +7,10 @@
 package tools
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -27,6 +29,7 @@ type Registry struct {
 	// all.
 	switches map[seat]bool
 	revision int64
+	holds    func(inputSchema json.RawMessage) error
 }
 
 // seat is a tool by its name: that of one session, or of all where that is empty.
@@ -39,10 +42,18 @@ type tool struct {
 	size int // bytes of the definition
 	// warnings are the places in the schemas that are not checked.
 	warnings []schema.FieldError
+	// unconstrained are the places in the inputSchema that a grammar does not hold.
+	unconstrained []schema.Unconstrained
 }
 
-// NewRegistry returns an empty registry.
-func NewRegistry() *Registry { return &Registry{switches: make(map[seat]bool)} }
+// NewRegistry returns an empty registry. Holds says what is wrong with a JSON Schema as a
+// grammar; where it is nil, grammars hold all of them.
+func NewRegistry(holds func(inputSchema json.RawMessage) error) *Registry {
+	if holds == nil {
+		holds = func(json.RawMessage) error { return nil }
+	}
+	return &Registry{switches: make(map[seat]bool), holds: holds}
+}
 
 // Register adds tools at the end of the set, all or none. With Replace a tool
 // takes the place of the one with its name; one for a session hides the one of that
@@ -50,7 +61,7 @@ func NewRegistry() *Registry { return &Registry{switches: make(map[seat]bool)} }
 // tool_schema_invalid with all places of all tools that are wrong, tool_conflict for
 // a name that is taken or a set that is full.
 func (r *Registry) Register(p schema.ToolRegisterParams) (schema.ToolRegisterResult, error) {
-	added, err := compile(p.Tools)
+	added, err := r.compile(p.Tools)
 	if err != nil {
 		return schema.ToolRegisterResult{}, err
 	}
@@ -69,7 +80,7 @@ func (r *Registry) Register(p schema.ToolRegisterParams) (schema.ToolRegisterRes
 	}
 	res := schema.ToolRegisterResult{Registered: make([]schema.RegisteredTool, len(added)), Revision: r.revision}
 	for i, t := range added {
-		res.Registered[i] = schema.RegisteredTool{Name: t.Name, Digest: t.Digest, Warnings: t.warnings}
+		res.Registered[i] = schema.RegisteredTool{Name: t.Name, Digest: t.Digest, Warnings: t.warnings, Unconstrained: t.unconstrained}
 	}
 	return res, nil
 }
@@ -230,7 +241,7 @@ func (r *Registry) Resolve(session string, refs *[]schema.ToolRef) ([]schema.Too
 			given = append(given, *ref.Spec)
 		}
 	}
-	defined, err := compile(given)
+	defined, err := r.compile(given)
 	if err != nil {
 		return nil, err
 	}
@@ -313,7 +324,7 @@ func full(format string, args ...any) error {
 }
 
 // compile checks and compiles definitions.
-func compile(specs []schema.ToolSpec) ([]tool, error) {
+func (r *Registry) compile(specs []schema.ToolSpec) ([]tool, error) {
 	// More than fit into the set are refused before any of them costs time.
 	if limit := schema.DefaultLimits().MaxTools; len(specs) > limit {
 		return nil, schema.InvalidParam("/tools", "got %d tools, want at most %d", len(specs), limit)
@@ -332,7 +343,7 @@ func compile(specs []schema.ToolSpec) ([]tool, error) {
 		if subschemas > maxSubschemas {
 			return nil, full("the schemas of one registration have more than %d subschemas", maxSubschemas)
 		}
-		more, err := tools[i].define(i, s)
+		more, err := tools[i].define(i, s, r.holds)
 		if err != nil {
 			return nil, err
 		}
@@ -351,7 +362,7 @@ func compile(specs []schema.ToolSpec) ([]tool, error) {
 
 // define makes t the tool that s, the ith of its request, defines. It returns
 // the places in its schemas that are wrong.
-func (t *tool) define(i int, s schema.ToolSpec) (bad []schema.FieldError, err error) {
+func (t *tool) define(i int, s schema.ToolSpec, holds func(json.RawMessage) error) (bad []schema.FieldError, err error) {
 	compile := func(raw []byte, member string) *schema.Validator {
 		v, wrong := schema.Compile(raw)
 		bad = append(bad, located(wrong, i, s.Name, member)...)
@@ -363,6 +374,18 @@ func (t *tool) define(i int, s schema.ToolSpec) (bad []schema.FieldError, err er
 	t.Input = compile(s.InputSchema, "inputSchema")
 	if s.OutputSchema != nil {
 		t.Output = compile(s.OutputSchema, "outputSchema")
+	}
+	if len(bad) > 0 {
+		return bad, nil
+	}
+	t.Held, t.unconstrained = schema.Hold(s.InputSchema, holds)
+	for n := range t.unconstrained {
+		u := &t.unconstrained[n]
+		u.InstancePath = place(i, "inputSchema") + u.InstancePath
+		if s.Strict {
+			bad = append(bad, schema.FieldError{Tool: s.Name, InstancePath: u.InstancePath,
+				Message: cmp.Or(u.Keyword, "this") + " cannot be held by a grammar, and the tool is strict"})
+		}
 	}
 	if len(bad) > 0 {
 		return bad, nil

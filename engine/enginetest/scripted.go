@@ -8,7 +8,9 @@
 package enginetest
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -111,9 +113,6 @@ func (e *Engine) Open(_ context.Context, id string) (*Opened, error) {
 	m, err := e.find(id)
 	if err != nil {
 		return nil, err
-	}
-	if m.Panic != "" {
-		panic(m.Panic)
 	}
 	o := &Opened{Info: m.info(), Tokenizer: m.tokenizer}
 	if !m.NoTemplate {
@@ -290,10 +289,6 @@ func (e *Engine) Start(req job.Request) (Generation, error) {
 		return nil, err
 	}
 	g := newGeneration(e, m, req)
-	if g.reply.Panic != "" {
-		g.giveUp()
-		panic(g.reply.Panic)
-	}
 	e.queue = append(e.queue, g)
 	g.push(job.Event{Kind: job.Queued})
 	if m.state == job.Ready {
@@ -337,6 +332,20 @@ func (m *model) check(req job.Request) error {
 
 // Check finds nothing wrong with any constraint: what is written stands in the script.
 func (e *Engine) Check(context.Context, string, job.Constraint) error { return nil }
+
+// notHeld are the keywords of JSON Schema that the grammars of a scripted engine would
+// not hold, if it had any.
+var notHeld = []string{"contains", "if", "not", "oneOf", "uniqueItems"}
+
+// CheckSchema finds those keywords wrong, wherever they stand.
+func (e *Engine) CheckSchema(source json.RawMessage) error {
+	for _, name := range notHeld {
+		if bytes.Contains(source, []byte(`"`+name+`"`)) {
+			return fmt.Errorf("%s cannot be held", name)
+		}
+	}
+	return nil
+}
 
 // loadFor loads g's model and lets g start, or ends it.
 func (e *Engine) loadFor(g *generation) {

@@ -5,6 +5,7 @@
 package rpctest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -127,10 +128,14 @@ func (a *Agent) RegisterTools(_ context.Context, p schema.ToolRegisterParams) (s
 			}
 		}
 	}
-	for _, t := range p.Tools {
+	for i, t := range p.Tools {
 		digest := fmt.Sprintf("%064x", len(t.InputSchema))
 		a.tools = append(a.tools, schema.ToolInfo{ToolSpec: t, Source: schema.SourceClient, Digest: digest, Enabled: true})
-		result.Registered = append(result.Registered, schema.RegisteredTool{Name: t.Name, Digest: digest})
+		r := schema.RegisteredTool{Name: t.Name, Digest: digest}
+		if bytes.Contains(t.InputSchema, []byte(`"uniqueItems"`)) {
+			r.Unconstrained = []schema.Unconstrained{{Keyword: "uniqueItems", InstancePath: fmt.Sprintf("/tools/%d/inputSchema/uniqueItems", i)}}
+		}
+		result.Registered = append(result.Registered, r)
 	}
 	a.revision++
 	result.Revision = a.revision

@@ -791,6 +791,12 @@ export interface RegisteredTool {
   digest: string;
   /** warnings are the places in the tool's schemas that are not checked. */
   warnings?: FieldError[];
+  /**
+   * unconstrained are the keywords of the tool's inputSchema that no grammar holds a model to while
+   * it writes. The finished arguments are checked against them, and what is wrong goes back to the
+   * model. A strict tool with such a keyword is refused.
+   */
+  unconstrained?: Unconstrained[];
 }
 
 /** Resource is a document that a tool returns. */
@@ -1257,7 +1263,7 @@ export interface ToolInfo {
   inputSchema: Record<string, unknown>;
   /**
    * strict holds the model to inputSchema while it writes the arguments. A schema that no grammar
-   * can hold is then refused. The arguments of other tools are validated when they are there.
+   * can hold is then refused. All arguments are validated when they are there.
    */
   strict?: boolean;
   /** outputSchema is the JSON Schema of a structured result. */
@@ -1351,7 +1357,7 @@ export interface ToolSpec {
   inputSchema: Record<string, unknown>;
   /**
    * strict holds the model to inputSchema while it writes the arguments. A schema that no grammar
-   * can hold is then refused. The arguments of other tools are validated when they are there.
+   * can hold is then refused. All arguments are validated when they are there.
    */
   strict?: boolean;
   /** outputSchema is the JSON Schema of a structured result. */
@@ -1414,6 +1420,14 @@ export interface ToolsUnregisterParams {
   names: string[];
   /** sessionId takes away what was registered for this session. */
   sessionId?: string;
+}
+
+/** Unconstrained is a keyword that is only checked in finished arguments. */
+export interface Unconstrained {
+  /** keyword is its name; empty where it is all of the schema. */
+  keyword: string;
+  /** instancePath is the place as a JSON Pointer from params. */
+  instancePath: string;
 }
 
 /**

@@ -643,6 +643,10 @@ M.errors = {
 ---@field digest string
 --- warnings are the places in the tool's schemas that are not checked.
 ---@field warnings? harmonyd.FieldError[]
+--- unconstrained are the keywords of the tool's inputSchema that no grammar holds a model to while
+--- it writes. The finished arguments are checked against them, and what is wrong goes back to the
+--- model. A strict tool with such a keyword is refused.
+---@field unconstrained? harmonyd.Unconstrained[]
 
 --- Resource is a document that a tool returns.
 ---@class harmonyd.Resource
@@ -1005,7 +1009,7 @@ M.errors = {
 --- the order in which the model will read them.
 ---@field inputSchema table<string, any>
 --- strict holds the model to inputSchema while it writes the arguments. A schema that no grammar
---- can hold is then refused. The arguments of other tools are validated when they are there.
+--- can hold is then refused. All arguments are validated when they are there.
 ---@field strict? boolean
 --- outputSchema is the JSON Schema of a structured result.
 ---@field outputSchema? any
@@ -1077,7 +1081,7 @@ M.errors = {
 --- the order in which the model will read them.
 ---@field inputSchema table<string, any>
 --- strict holds the model to inputSchema while it writes the arguments. A schema that no grammar
---- can hold is then refused. The arguments of other tools are validated when they are there.
+--- can hold is then refused. All arguments are validated when they are there.
 ---@field strict? boolean
 --- outputSchema is the JSON Schema of a structured result.
 ---@field outputSchema? any
@@ -1123,6 +1127,13 @@ M.errors = {
 ---@field names string[]
 --- sessionId takes away what was registered for this session.
 ---@field sessionId? string
+
+--- Unconstrained is a keyword that is only checked in finished arguments.
+---@class harmonyd.Unconstrained
+--- keyword is its name; empty where it is all of the schema.
+---@field keyword string
+--- instancePath is the place as a JSON Pointer from params.
+---@field instancePath string
 
 --- Usage counts the tokens and the time of one generation. Times are in milliseconds; with several
 --- rounds they are the sum of all rounds, without the time that tools took.
