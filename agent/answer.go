@@ -25,20 +25,20 @@ type answer struct {
 	stops  *stopStrings
 	step   []byte // what the last token completed
 
-	text      []byte // all that the sink got, but for the reasoning
-	thoughts  []byte // the reasoning
-	called    []schema.ToolCall
-	writing   string    // the id of the call that has begun
-	problems  []string  // of what looked like calls
-	tokens    int       // generated tokens that count
-	unsaid    int       // of those, the ones whose text the sink does not have yet
-	stopped   int       // the stop string that ended the answer, or -1
-	enough    bool      // one call was asked for, and is there
-	looping   bool      // it says the same again and again
-	enveloped bool      // a grammar writes the calls
-	kept      bool      // it is added to the conversation
-	begun     time.Time // when the engine got the request
-	detector  *loop.Detector
+	text     []byte // all that the sink got, but for the reasoning
+	thoughts []byte // the reasoning
+	called   []schema.ToolCall
+	writing  string        // the id of the call that has begun
+	problems []string      // of what looked like calls
+	tokens   int           // generated tokens that count
+	unsaid   int           // of those, the ones whose text the sink does not have yet
+	stopped  int           // the stop string that ended the answer, or -1
+	enough   bool          // one call was asked for, and is there
+	looping  bool          // it says the same again and again
+	callForm *parse.Format // of the calls, where a grammar writes them
+	kept     bool          // it is added to the conversation
+	begun    time.Time     // when the engine got the request
+	detector *loop.Detector
 
 	// Of the budget of reasoning, see watch.
 	ids         []int32 // of the part of the answer that the engine writes now
@@ -81,7 +81,7 @@ func (t *turn) ask(ctx context.Context) (schema.StopReason, error) {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	}
-	constraint, err := t.constraint(ctx)
+	constraint, err := t.constraint(ctx, ids)
 	if err != nil {
 		return "", err
 	}
@@ -220,12 +220,11 @@ func (t *turn) prefilled(state schema.GenerateState, done int) {
 	})
 }
 
-// newParser returns a parser of the answer to a prompt. Where a grammar writes the
-// calls, it writes them in Hermes' format.
+// newParser returns a parser of the answer to a prompt.
 func (t *turn) newParser(prompt []int32) (parse.Parser, error) {
 	t.format = t.model.format
-	if t.enveloped {
-		t.format, _ = parse.Named("hermes")
+	if t.callForm != nil {
+		t.format = *t.callForm
 	}
 	return t.format.New(t.model.Tokenizer, parse.Options{Tools: t.specs(), Prompt: prompt})
 }

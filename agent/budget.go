@@ -14,7 +14,7 @@ import (
 
 // watch counts a token that comes within reasoning, and says when that is enough.
 func (t *turn) watch(id int32) {
-	if t.tuned == nil || t.format.EndOfReasoning() == "" {
+	if t.tuned == nil || t.format.EndOfReasoning(false) == "" {
 		return
 	}
 	t.ids = append(t.ids, id)
@@ -27,7 +27,7 @@ func (t *turn) watch(id int32) {
 // endReasoning writes the end of the reasoning in the model's place and returns the prompt
 // that goes on from it.
 func (t *turn) endReasoning(ctx context.Context, prompt []int32) ([]int32, error) {
-	mark, err := t.model.Tokenizer.Encode(t.format.EndOfReasoning(), true)
+	mark, err := t.model.Tokenizer.Encode(t.format.EndOfReasoning(t.callForm != nil), true)
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +86,11 @@ func (t *turn) generate(ctx context.Context, ids []int32, constraint job.Constra
 		}
 		if ids, err = t.endReasoning(ctx, ids); err != nil {
 			return "", whole, err
+		}
+		if constraint.Kind != job.NoConstraint { // one that begins with the reasoning
+			if constraint, err = t.constraint(ctx, ids); err != nil {
+				return "", whole, err
+			}
 		}
 		if most > 0 && t.tokens-t.before >= most || len(ids) >= t.contextLength() {
 			return why, whole, nil

@@ -33,10 +33,6 @@ const (
 	// maxRepairs how many of a turn: the model is told what is wrong with each.
 	maxInvalid = 2
 	maxRepairs = 5
-	// maxSame is how often within sameSteps rounds a call may be made with the same
-	// arguments and the same result.
-	maxSame   = 5
-	sameSteps = 10
 	// maxResultBytes of a result reach the model.
 	maxResultBytes = 256 << 10
 )
@@ -57,26 +53,30 @@ func (t *turn) callID() string {
 // returns why the turn ends with that, or nothing.
 func (t *turn) act(ctx context.Context) schema.StopReason {
 	t.add(schema.StopToolCalls)
-	if t.params.ToolMode != schema.ToolCallback {
-		if len(t.called) == 0 {
-			return schema.StopEndTurn // what is no call is text
-		}
-		for _, c := range t.called {
-			t.report(schema.GenerateToolCall{CallID: c.CallID, Name: c.Name, Arguments: c.Arguments, Status: schema.CallPending})
-		}
+	callback := t.params.ToolMode == schema.ToolCallback
+	if callback {
+		t.status(schema.GenerateStatus{State: schema.StateTool})
+	}
+	for _, c := range t.called {
+		t.report(schema.GenerateToolCall{CallID: c.CallID, Name: c.Name, Arguments: c.Arguments, Status: schema.CallPending})
+	}
+	if !callback && t.sound() {
 		return schema.StopToolCalls
 	}
-	t.status(schema.GenerateStatus{State: schema.StateTool})
 	hopeless := false
 	for _, problem := range t.problems {
 		hopeless = t.mistake("") || hopeless
 		t.added = append(t.added, schema.Message{Role: schema.RoleTool, Content: schema.TextContent("Error: this is no call of a tool: " + problem)})
 	}
-	results, mistaken := t.callTools(ctx)
+	call := t.callTools
+	if !callback {
+		call = t.sendBack
+	}
+	results, mistaken := call(ctx)
 	for i, c := range t.called {
 		t.added = append(t.added, schema.Message{Role: schema.RoleTool, ToolCallID: c.CallID, Name: c.Name, Content: schema.TextContent(resultText(results[i]))})
 	}
-	hopeless = t.stuck(results) || mistaken || hopeless
+	hopeless = mistaken || hopeless
 	switch {
 	case ctx.Err() != nil:
 		return schema.StopCancelled
@@ -86,25 +86,6 @@ func (t *turn) act(ctx context.Context) schema.StopReason {
 		return schema.StopMaxRounds
 	}
 	return ""
-}
-
-// stuck reports whether the model makes the same call again and again and learns nothing
-// by it.
-func (t *turn) stuck(results []schema.ToolResult) bool {
-	step := make([]string, len(t.called))
-	for i, c := range t.called {
-		step[i] = c.Name + "\x00" + string(c.Arguments) + "\x00" + resultText(results[i])
-	}
-	t.steps = append(t.steps, step)
-	t.steps = t.steps[max(0, len(t.steps)-sameSteps):]
-	count := map[string]int{}
-	for _, call := range slices.Concat(t.steps...) {
-		count[call]++
-		if count[call] > maxSame {
-			return true
-		}
-	}
-	return false
 }
 
 // mistake counts a call that makes no sense and reports whether that is enough.
@@ -135,15 +116,11 @@ func (t *turn) callTools(ctx context.Context) (results []schema.ToolResult, hope
 	results = make([]schema.ToolResult, len(t.called))
 	outcomes := make(chan outcome)
 	running := 0
-	for _, c := range t.called {
-		t.report(schema.GenerateToolCall{CallID: c.CallID, Name: c.Name, Arguments: c.Arguments, Status: schema.CallPending})
-	}
 	for i := range t.called {
 		tool, problem := t.find(i)
 		if problem != "" {
 			hopeless = t.mistake(t.called[i].Name) || hopeless
-			results[i] = failure(problem)
-			t.settle(outcome{i, schema.CallFailed, results[i], true})
+			results[i] = t.refuse(i, problem)
 			continue
 		}
 		delete(t.invalid, tool.Name)
@@ -158,6 +135,39 @@ func (t *turn) callTools(ctx context.Context) (results []schema.ToolResult, hope
 		}
 	}
 	return results, hopeless
+}
+
+// sound reports whether all that the answer calls can be called.
+func (t *turn) sound() bool {
+	for i := range t.called {
+		if _, problem := t.find(i); problem != "" {
+			return false
+		}
+	}
+	return len(t.problems) == 0
+}
+
+// sendBack is callTools where the client carries out calls by itself, and gets no call
+// that is none: the model calls again.
+func (t *turn) sendBack(context.Context) (results []schema.ToolResult, hopeless bool) {
+	results = make([]schema.ToolResult, len(t.called))
+	for i := range t.called {
+		_, problem := t.find(i)
+		if problem != "" {
+			hopeless = t.mistake(t.called[i].Name) || hopeless
+		} else {
+			problem = "Not called, because another call of the same answer was wrong. Call again."
+		}
+		results[i] = t.refuse(i, problem)
+	}
+	return results, hopeless
+}
+
+// refuse is the result of the ith call where nobody makes it.
+func (t *turn) refuse(i int, problem string) schema.ToolResult {
+	r := failure(problem)
+	t.settle(outcome{i, schema.CallFailed, r, true})
+	return r
 }
 
 // settle tells the sink of an outcome.

@@ -2,6 +2,7 @@ package parse
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 )
 
@@ -146,4 +147,29 @@ func (s *sections) fence(m *machine) bool {
 func (s *sections) arguments(name string, at int) {
 	s.state, s.object = inArguments, newObject(at, true)
 	s.object.name = name
+}
+
+// writeDeepSeek writes the arguments behind the name, as from V3.1 on.
+func writeDeepSeek(w *writer) form {
+	return w.sections("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>", func(c *Callable) string {
+		return fmt.Sprintf("%s %s %s", literal(c.Name), w.mark("<｜tool▁sep｜>"), w.json(c.Schema))
+	})
+}
+
+// writeDeepSeek3 writes what V3 and R1 do.
+func writeDeepSeek3(w *writer) form {
+	return w.sections("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>", func(c *Callable) string {
+		return fmt.Sprintf("%s %s %s %s %s", literal("function"), w.mark("<｜tool▁sep｜>"), literal(c.Name+"\n```json\n"), w.json(c.Schema), literal("\n```"))
+	})
+}
+
+func writeKimi(w *writer) form {
+	return w.sections("<|tool_calls_section_begin|>", "<|tool_call_begin|>", "<|tool_call_end|>", "<|tool_calls_section_end|>", func(c *Callable) string {
+		return fmt.Sprintf("%s /[0-9]{1,2}/ %s %s", literal("functions."+c.Name+":"), w.mark("<|tool_call_argument_begin|>"), w.json(c.Schema))
+	})
+}
+
+func (w *writer) sections(open, begin, end, sectionEnd string, inner func(c *Callable) string) form {
+	call := fmt.Sprintf("%s %s %s", w.mark(begin), w.each(inner), w.mark(end))
+	return form{open: open, body: strings.Join([]string{call, w.several("", call), w.mark(sectionEnd)}, " ")}
 }

@@ -17,3 +17,7 @@ func newDeepSeek32(tags *tagger, tools *toolbox) dialect {
 	tags.inline(dsml)
 	return newInvokes(tags, tools, "<"+dsml+"function_calls>", "</"+dsml+"function_calls>", dsmlMarkup)
 }
+
+func writeDeepSeek32(w *writer) form {
+	return w.invokes("<"+dsml+"function_calls>", "</"+dsml+"function_calls>", dsmlMarkup)
+}

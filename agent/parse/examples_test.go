@@ -236,6 +236,7 @@ var invokeExamples = []example{
 
 var fencedExamples = []example{
 	{"generic", "Sure:\n```json\n{\"name\": \"f\", \"arguments\": {\"n\": 1}}\n```\nDone.", "T[Sure:] M[\n] C[f {\"n\": 1}] M[\n```\n] T[Done.]", nil, ""},
+	{"generic", "```json\n{\"name\": \"f\"}\n```\n```tool_code\ng()\n```\n``` and", "C[f {}] M[\n```\n] C[g {}] M[\n```\n] T[``` and]", nil, ""},
 	{"generic", "```json\n{\"name\": \"unknown\"}\n```", "T[```json\n{\"name\": \"unknown\"}\n```]", nil, ""},
 	{"generic", "```go\nfunc f() {}\n```", "T[```go\nfunc f() {}\n```]", nil, ""},
 	{"generic", "```tool_code\nf(s=\"a\")\n```", `C[f {"s": "a"}] M[` + "\n```]", nil, ""},

@@ -2,6 +2,8 @@ package parse
 
 import (
 	"bytes"
+	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -129,3 +131,15 @@ func (j *joint) begins(text []byte, at *tag, final bool) verdict {
 
 func (j *joint) start(m *machine, at *tag)        { j.chosen.start(m, at) }
 func (j *joint) read(m *machine, final bool) bool { return j.chosen.read(m, final) }
+
+func writeFenced(w *writer) form {
+	const open = fence + "tool_code\n"
+	call := w.pythonCalls() + " " + literal("\n"+fence)
+	// A block of another kind is text, unless a call may stand in it.
+	names := make([]string, len(w.answer.Tools))
+	for i, c := range w.answer.Tools {
+		names[i] = regexp.QuoteMeta(c.Name)
+	}
+	may := fmt.Sprintf(` & ~/(?s:.*)%s[ \t]*(%s)[ \t\r]*\n\s*(\{|(print\()?\[?\s*(%s))(?s:.*)/`, fence, strings.Join(fenceLabels, "|"), strings.Join(names, "|"))
+	return form{open: open, body: call, more: w.several("\n", literal(open)+" "+call), bare: `{`, words: may}
+}

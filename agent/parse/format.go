@@ -15,6 +15,8 @@ type Format struct {
 	families []string
 	signs    [][]string
 	calls    func(*tagger, *toolbox) dialect
+	// write gives the grammar of calls; nil where they are told in Hermes' format.
+	write    func(*writer) form
 	thinking [2]string // the marks around reasoning
 	harmony  bool
 }
@@ -30,21 +32,22 @@ var (
 // model's; a model whose template shows none has the one of its type.
 var formats = []Format{
 	{Name: "harmony", families: []string{"gpt_oss"}, signs: [][]string{{"<|channel|>", "<|message|>", "<|start|>"}}, harmony: true},
-	{Name: "qwen-coder", families: []string{"qwen3_5", "qwen3_next"}, signs: [][]string{{"<tool_call>", "<function="}}, calls: newHermes, thinking: think},
-	{Name: "glm", families: []string{"glm4_moe", "glm"}, signs: [][]string{{"<tool_call>", "<arg_key>"}}, calls: newHermes, thinking: think},
-	{Name: "hermes", families: []string{"qwen", "smollm3", "hermes", "granitemoehybrid"}, signs: [][]string{{"<tool_call>"}}, calls: newHermes, thinking: think},
-	{Name: "mistral", families: []string{"mistral", "mixtral", "ministral", "pixtral"}, signs: [][]string{{"[TOOL_CALLS]"}, {"[AVAILABLE_TOOLS]"}}, calls: newMistral, thinking: mistralThink},
-	{Name: "deepseek-v3.2", families: []string{"deepseek_v32"}, signs: [][]string{{dsml}}, calls: newDeepSeek32, thinking: think},
-	{Name: "deepseek", families: []string{"deepseek"}, signs: [][]string{{"<｜tool▁calls▁begin｜>"}, {"<｜tool▁call▁begin｜>"}}, calls: newDeepSeek, thinking: think},
-	{Name: "minimax", families: []string{"minimax"}, signs: [][]string{{"<minimax:tool_call>"}, {"<tool_calls>"}}, calls: newMiniMax, thinking: think},
-	{Name: "kimi", families: []string{"kimi"}, signs: [][]string{{"<|tool_calls_section_begin|>"}}, calls: newKimi, thinking: think},
-	{Name: "gemma", families: []string{"gemma4", "functiongemma"}, signs: [][]string{{"<|tool_call>"}, {"<start_function_call>"}}, calls: newGemma, thinking: gemmaThink},
-	{Name: "cohere", families: []string{"cohere2", "cohere"}, signs: [][]string{{"<|START_ACTION|>"}}, calls: newCohere, thinking: cohereThink},
-	{Name: "granite", families: []string{"granite", "phi4"}, signs: [][]string{{"<|tool_call|>"}}, calls: newGranite, thinking: think},
-	{Name: "functools", signs: [][]string{{"functools["}}, calls: newFunctools, thinking: think},
-	{Name: "pythonic", families: []string{"llama4", "lfm2"}, signs: [][]string{{"<|python_start|>"}, {"<|tool_call_start|>"}, {"[func_name1("}, {"<|tool_list_start|>"}}, calls: newPythonic, thinking: think},
-	{Name: "llama", families: []string{"mllama"}, signs: [][]string{{"<|python_tag|>"}, {`"parameters":`, "<|start_header_id|>"}, {"Environment: ipython"}, {"<|start_header_id|>", "tool_calls"}}, calls: newLlama, thinking: think},
-	{Name: "fenced", families: []string{"gemma3"}, signs: [][]string{{"```tool_code"}}, calls: newGeneric, thinking: think},
+	{Name: "qwen-coder", families: []string{"qwen3_5", "qwen3_next"}, signs: [][]string{{"<tool_call>", "<function="}}, calls: newHermes, write: writeCoder, thinking: think},
+	{Name: "glm", families: []string{"glm4_moe", "glm"}, signs: [][]string{{"<tool_call>", "<arg_key>"}}, calls: newHermes, write: writeGLM, thinking: think},
+	{Name: "hermes", families: []string{"qwen", "smollm3", "hermes", "granitemoehybrid"}, signs: [][]string{{"<tool_call>"}}, calls: newHermes, write: writeHermes, thinking: think},
+	{Name: "mistral", families: []string{"mistral", "mixtral", "ministral", "pixtral"}, signs: [][]string{{"[TOOL_CALLS]"}, {"[AVAILABLE_TOOLS]"}}, calls: newMistral, write: writeMistral, thinking: mistralThink},
+	{Name: "deepseek-v3.2", families: []string{"deepseek_v32"}, signs: [][]string{{dsml}}, calls: newDeepSeek32, write: writeDeepSeek32, thinking: think},
+	{Name: "deepseek-v3", signs: [][]string{{"<｜tool▁calls▁begin｜>", "```json"}}, calls: newDeepSeek, write: writeDeepSeek3, thinking: think},
+	{Name: "deepseek", families: []string{"deepseek"}, signs: [][]string{{"<｜tool▁calls▁begin｜>"}, {"<｜tool▁call▁begin｜>"}}, calls: newDeepSeek, write: writeDeepSeek, thinking: think},
+	{Name: "minimax", families: []string{"minimax"}, signs: [][]string{{"<minimax:tool_call>"}, {"<tool_calls>"}}, calls: newMiniMax, write: writeMiniMax, thinking: think},
+	{Name: "kimi", families: []string{"kimi"}, signs: [][]string{{"<|tool_calls_section_begin|>"}}, calls: newKimi, write: writeKimi, thinking: think},
+	{Name: "gemma", families: []string{"gemma4", "functiongemma"}, signs: [][]string{{"<|tool_call>"}, {"<start_function_call>"}}, calls: newGemma, write: writeGemma, thinking: gemmaThink},
+	{Name: "cohere", families: []string{"cohere2", "cohere"}, signs: [][]string{{"<|START_ACTION|>"}}, calls: newCohere, write: writeCohere, thinking: cohereThink},
+	{Name: "granite", families: []string{"granite", "phi4"}, signs: [][]string{{"<|tool_call|>"}}, calls: newGranite, write: writeGranite, thinking: think},
+	{Name: "functools", signs: [][]string{{"functools["}}, calls: newFunctools, write: writeFunctools, thinking: think},
+	{Name: "pythonic", families: []string{"llama4", "lfm2"}, signs: [][]string{{"<|python_start|>"}, {"<|tool_call_start|>"}, {"[func_name1("}, {"<|tool_list_start|>"}}, calls: newPythonic, write: writePythonic, thinking: think},
+	{Name: "llama", families: []string{"mllama"}, signs: [][]string{{"<|python_tag|>"}, {`"parameters":`, "<|start_header_id|>"}, {"Environment: ipython"}, {"<|start_header_id|>", "tool_calls"}}, calls: newLlama, write: writeLlama, thinking: think},
+	{Name: "fenced", families: []string{"gemma3"}, signs: [][]string{{"```tool_code"}}, calls: newGeneric, write: writeFenced, thinking: think},
 	// Models that know of no tools are told of them in the Hermes format.
 	{Name: "generic", calls: newGeneric, thinking: think},
 	{Name: "text"},
@@ -97,6 +100,7 @@ func Detect(modelType, template string) Format {
 	if calls := f.calls; calls != nil && f.Name != "generic" {
 		// The template may show no tools at all, and the model be told of them in the
 		// generic way.
+		f.write = nil
 		f.calls = func(tags *tagger, tools *toolbox) dialect {
 			return &joint{forms: []dialect{calls(tags, tools), newGeneric(tags, tools)}}
 		}
@@ -116,9 +120,12 @@ func (f Format) thinks(template string) Format {
 }
 
 // EndOfReasoning is what a model writes where its reasoning ends and its answer begins;
-// empty where the format has no reasoning.
-func (f Format) EndOfReasoning() string {
+// empty where the format has no reasoning. A grammar, where there is one, holds the
+// answer to its form from there on.
+func (f Format) EndOfReasoning(constrained bool) string {
 	switch {
+	case f.harmony && constrained:
+		return "<|end|><|start|>assistant"
 	case f.harmony:
 		return "<|end|><|start|>assistant<|channel|>final<|message|>"
 	case f.thinking[1] == "":

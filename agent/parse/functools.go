@@ -32,3 +32,7 @@ func (f *functools) begins(text []byte, at *tag, final bool) verdict {
 	}
 	return yes
 }
+
+func writeFunctools(w *writer) form {
+	return form{open: functoolsOpen, body: w.list(w.objects(`{"name": "`, `", "arguments": `, "}"), ", ")}
+}

@@ -225,3 +225,14 @@ func (r *gemmaReader) list(depth int, keyed bool) (json.RawMessage, error) {
 	}
 	return append(bytes.Clone(array), ']'), nil
 }
+
+func writeGemma(w *writer) form {
+	open, end, quote := "<|tool_call>", "<tool_call|>", `<|"|>`
+	if w.tags.tag("<start_function_call>").isToken() {
+		open, end, quote = "<start_function_call>", "<end_function_call>", "<escape>"
+	}
+	call := w.each(func(c *Callable) string {
+		return fmt.Sprintf("%s %s %s", literal(gemmaCall+c.Name), w.gemmaObject(c, c.Schema, quote, maxHops), w.mark(end))
+	})
+	return form{open: open, body: call, more: w.several("", w.mark(open)+" "+call)}
+}

@@ -110,3 +110,22 @@ func cutBetween(text, open, end string) (inner, after string, ok bool) {
 	}
 	return strings.Cut(text[len(open):], end)
 }
+
+func writeGLM(w *writer) form {
+	canWrite := func(name string) bool {
+		return name != "" && strings.TrimSpace(name) == name && !strings.Contains(name, "<")
+	}
+	call := w.each(func(c *Callable) string {
+		expr := literal(c.Name + "\n")
+		for _, p := range w.parameters(c, canWrite) {
+			value := fmt.Sprintf("%s %s %s %s %s %s %s", w.mark("<arg_key>"), literal(p.name), w.mark("</arg_key>"), literal("\n"),
+				w.mark("<arg_value>"), w.raw(c, p.schema, "</arg_value>", ""), literal("\n"))
+			if p.optional {
+				value = "(" + value + ")?"
+			}
+			expr += " " + value
+		}
+		return expr + " " + w.mark(HermesClose)
+	})
+	return form{open: HermesOpen, body: call, more: w.several("\n", w.mark(HermesOpen)+" "+call)}
+}

@@ -357,3 +357,30 @@ func (h *harmony) content() {
 		h.kind = Text
 	}
 }
+
+// harmony is the grammar's beginning in Harmony, behind a prompt that ends with the
+// header's <|start|>assistant. One message is a call.
+func (w *writer) harmony() string {
+	channel, message := w.mark("<|channel|>"), w.mark("<|message|>")
+	before := func(name string) string {
+		if name == "analysis" && w.answer.Thought {
+			return ""
+		}
+		return fmt.Sprintf(`(%s "%s" %s %s %s "assistant")? `, channel, name, message, w.until("<|end|>", 0, -1, ""), w.mark("<|start|>"))
+	}
+	call := fmt.Sprintf("%s %s", channel, w.each(func(c *Callable) string {
+		return fmt.Sprintf("%s %s %s %s %s", literal("commentary to=functions."+c.Name+" "), w.mark("<|constrain|>"), literal("json"), message,
+			w.once("json", "%json "+guided(c.Schema, compact)))
+	}))
+	if t := w.tags.tag("<|call|>"); !slices.Contains(w.answer.Stops, t.id) {
+		call += " " + w.mark("<|call|>")
+	}
+	if w.answer.Must {
+		return before("analysis") + call
+	}
+	final := w.once("TEXT", "/(?s:.+)/")
+	if w.answer.Response != nil {
+		final = w.json(w.answer.Response)
+	}
+	return fmt.Sprintf(`%s(%s%s | %s "final" %s %s)`, before("analysis"), before("commentary"), call, channel, message, final)
+}

@@ -106,3 +106,8 @@ func (h *hermes) choose(m *machine, final bool) bool {
 func isNameByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.'
 }
+
+func writeHermes(w *writer) form {
+	call := literal("\n") + " " + w.objects(`{"name": "`, `", "arguments": `, "}\n") + " " + w.mark(HermesClose)
+	return form{open: HermesOpen, body: call, more: w.several("\n", w.mark(HermesOpen)+" "+call)}
+}

@@ -112,3 +112,8 @@ func (l *llama) read(m *machine, final bool) bool {
 	}
 	return l.object.read(m, l.opens()[:1], final)
 }
+
+func writeLlama(w *writer) form {
+	call := w.objects(`{"name": "`, `", "parameters": `, "}")
+	return form{body: call, more: w.several("; ", call), bare: `{`}
+}

@@ -2,6 +2,7 @@ package parse
 
 import (
 	"fmt"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -49,11 +50,12 @@ type machine struct {
 	calls   int
 	begun   bool // the call has a CallBegun part
 	called  bool // what is eaten follows a call
+	closed  bool // a fence that closes it was eaten
 }
 
 func (m *machine) reset() {
 	m.prose, m.fresh, m.eating, m.calling = m.initial, true, m.initial == Reasoning, false
-	m.calls, m.begun, m.called = 0, false, false
+	m.calls, m.begun, m.called, m.closed = 0, false, false, false
 }
 
 // Next implements Parser.
@@ -90,7 +92,7 @@ func (m *machine) step(final bool) bool {
 		if !m.dialect.read(m, final) {
 			return false
 		}
-		m.calling, m.eating, m.called, m.fresh = false, true, true, true
+		m.calling, m.eating, m.called, m.fresh, m.closed = false, true, true, true, false
 		return true
 	case m.eating:
 		return m.eat(final)
@@ -110,7 +112,11 @@ func (m *machine) eat(final bool) bool {
 	if m.called {
 		tags = m.dialect.closes()
 	}
+	if m.closed { // what looks like the same mark again opens the next call
+		tags = slices.DeleteFunc(slices.Clone(tags), func(t *tag) bool { return t.literal == fence })
+	}
 	if at, t := m.find(tags, 0); at == 0 {
+		m.closed = m.closed || t.literal == fence
 		m.emit(Markup, len(t.literal))
 		return true
 	}

@@ -1,6 +1,9 @@
 package parse
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // invokes is a format in which a mark stands around all calls, and each is an element
 // with a name and parameters.
@@ -70,4 +73,13 @@ func (i *invokes) read(m *machine, final bool) bool {
 		}
 	}
 	return i.xml.read(m, i.ends, final)
+}
+
+func writeMiniMax(w *writer) form {
+	return w.invokes("<minimax:tool_call>", "</minimax:tool_call>", miniMaxMarkup)
+}
+
+func (w *writer) invokes(open, end string, m markup) form {
+	call := w.elements("", m, "\n")
+	return form{open: open, body: strings.Join([]string{literal("\n"), call, w.several("", call), w.mark(end)}, " ")}
 }

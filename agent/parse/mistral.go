@@ -1,6 +1,10 @@
 package parse
 
-import "bytes"
+import (
+	"bytes"
+	"fmt"
+	"strings"
+)
 
 // objects is a format in which JSON follows a mark: one object, a list of them, or,
 // in Mistral's later models, a name and the arguments alone.
@@ -137,4 +141,38 @@ func (j *objects) chooseNamed(m *machine, from int, final bool) bool {
 	j.follow(m, end, false)
 	j.object.nameless, j.object.name = true, name
 	return true
+}
+
+// writeMistral writes a name and the arguments where the vocabulary has the mark that
+// stands between them, and else a list of objects.
+func writeMistral(w *writer) form {
+	const open, args = "[TOOL_CALLS]", "[ARGS]"
+	if !w.tags.tag(args).isToken() {
+		return form{open: open, body: `" "? ` + w.list(w.objects(`{"name": "`, `", "arguments": `, "}"), ", ")}
+	}
+	call := w.each(func(c *Callable) string {
+		return literal(c.Name) + " " + w.mark(args) + " " + w.json(c.Schema)
+	})
+	return form{open: open, body: call, more: w.several("", w.mark(open)+" "+call)}
+}
+
+// list is a list of calls.
+func (w *writer) list(call, between string) string {
+	return strings.TrimSpace(fmt.Sprintf(`"[" %s %s`, call, w.several(between, call))) + ` "]"`
+}
+
+func writeCohere(w *writer) form {
+	call := w.each(func(c *Callable) string {
+		return fmt.Sprintf("%s /[0-9]{1,2}/ %s %s %s", literal("\n    {\"tool_call_id\": \""), literal(`", "tool_name": "`+c.Name+`", "parameters": `),
+			w.json(c.Schema), literal("}"))
+	})
+	return form{open: "<|START_ACTION|>", body: strings.Join([]string{`"["`, call, w.several(",", call), literal("\n]"), w.mark("<|END_ACTION|>")}, " ")}
+}
+
+func writeGranite(w *writer) form {
+	body := w.list(w.objects(`{"name": "`, `", "arguments": `, "}"), ", ")
+	if w.tags.tag("<|/tool_call|>").isToken() {
+		body += " " + w.mark("<|/tool_call|>")
+	}
+	return form{open: "<|tool_call|>", body: body}
 }

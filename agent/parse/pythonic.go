@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // code reads a call in Python's form, or a list of them.
@@ -149,4 +150,39 @@ func (p *pythonic) read(m *machine, final bool) bool {
 		}
 	}
 	return p.code.read(m, p.closing, final)
+}
+
+func writePythonic(w *writer) form {
+	list := w.list(w.pythonCalls(), ", ")
+	for _, marks := range [][2]string{{"<|tool_call_start|>", "<|tool_call_end|>"}, {"<|python_start|>", "<|python_end|>"}} {
+		if w.tags.tag(marks[0]).isToken() && w.tags.tag(marks[1]).isToken() {
+			return form{open: marks[0], body: list + " " + w.mark(marks[1]), bare: `\[`}
+		}
+	}
+	return form{body: list, bare: `\[`}
+}
+
+// pythonCalls are calls with named arguments.
+func (w *writer) pythonCalls() string {
+	canWrite := func(name string) bool {
+		return name != "" && !strings.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf || !isNameByte(byte(r)) || r == '.' || r == '-' })
+	}
+	return w.each(func(c *Callable) string {
+		var items []item
+		for _, p := range w.parameters(c, canWrite) {
+			items = append(items, item{literal(p.name+"=") + " " + w.pythonValue(c, p.schema), p.optional})
+		}
+		return fmt.Sprintf("%s %s %s", literal(c.Name+"("), w.sequence(items, ", "), literal(")"))
+	})
+}
+
+// pythonValue is a value as JSON, which is understood, but for the words that Python
+// writes otherwise.
+func (w *writer) pythonValue(c *Callable, s []byte) string {
+	m := membersOf(document(c.Schema).follow(s))
+	if string(m["type"]) == `"boolean"` && m["enum"] == nil && m["const"] == nil {
+		w.only(c, m, "type")
+		return `("True" | "False")`
+	}
+	return w.json(w.part(c, s))
 }

@@ -225,3 +225,42 @@ func (e *elements) typedValue(text string) json.RawMessage {
 	}
 	return e.tools.value(e.name, e.key, text)
 }
+
+func writeCoder(w *writer) form {
+	call := w.elements("\n", coderMarkup, "\n") + " " + w.mark(HermesClose)
+	return form{open: HermesOpen, body: call, more: w.several("\n", w.mark(HermesOpen)+" "+call)}
+}
+
+// elements are calls in a format like Qwen-Coder's, between texts. Values stand on lines
+// of their own where names have no quotes.
+func (w *writer) elements(before string, m markup, after string) string {
+	quote, broken := "", "\n"
+	if strings.HasSuffix(m.parameter, "name=") {
+		quote, broken = `"`, ""
+	}
+	canWrite := func(name string) bool {
+		return name != "" && len(name) < maxElement/2 && strings.TrimSpace(name) == name && !strings.ContainsAny(name, "<>\"\n\r")
+	}
+	condition := ""
+	switch {
+	case broken != "":
+		condition = ` & /[^\r]*/`
+	case m.broken:
+		condition = ` & ~/[\r\n](?s:.*)/ & ~/(?s:.*)[\r\n]/`
+	}
+	return w.each(func(c *Callable) string {
+		expr := w.mixed(before + m.call + quote + c.Name + quote + ">\n")
+		for _, p := range w.parameters(c, canWrite) {
+			head := m.parameter + quote + p.name + quote
+			if !m.broken {
+				head += fmt.Sprintf(` string="%t"`, document(c.Schema).allowsString(p.schema, maxHops))
+			}
+			value := w.mixed(head+">"+broken) + " " + w.raw(c, p.schema, broken+m.parameterEnd+"\n", condition, m.parameterEnd, m.parameter)
+			if p.optional {
+				value = "(" + value + ")?"
+			}
+			expr += " " + value
+		}
+		return expr + " " + w.mixed(m.callEnd+after)
+	})
+}

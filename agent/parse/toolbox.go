@@ -1,7 +1,6 @@
 package parse
 
 import (
-	"bytes"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -43,36 +42,14 @@ func (b *toolbox) properties(tool string, yield func(name string, property []byt
 // isString reports whether a parameter is a string by the tool's schema. One that
 // no schema knows is.
 func (b *toolbox) isString(tool, parameter string) bool {
+	at := slices.IndexFunc(b.specs, func(s schema.ToolSpec) bool { return s.Name == tool })
 	is := true
 	b.properties(tool, func(name string, property []byte) {
 		if name == parameter {
-			is = allowsString(property)
+			is = document(b.specs[at].InputSchema).allowsString(property, maxHops)
 		}
 	})
 	return is
-}
-
-// allowsString reports whether a schema, as far as its type and enum tell, has
-// strings among its values.
-func allowsString(property []byte) bool {
-	var kind, enum []byte
-	if schema.Scan(property, maxDepth, func(member string, value []byte) {
-		switch member {
-		case "type":
-			kind = value
-		case "enum":
-			enum = value
-		}
-	}) != nil {
-		return true
-	}
-	switch {
-	case kind != nil:
-		return bytes.Contains(kind, []byte(`"string"`))
-	case enum != nil:
-		return bytes.Contains(enum, []byte(`"`))
-	}
-	return !bytes.Contains(property, []byte(`"type"`)) || bytes.Contains(property, []byte(`"string"`))
 }
 
 // value turns what a model wrote for a parameter, in a format that does not mark
