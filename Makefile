@@ -197,9 +197,10 @@ bench-go: build ## the Go benchmarks, ten times each; BENCH is a pattern
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -count 10 ./...
 
 .PHONY: wire-long
-wire-long: ## 10,000 races of generate and cancel, 100,000 of cancel and finish, a million deltas, under the race detector
+wire-long: ## 10,000 races of generate and cancel, 100,000 of cancel and finish, a million deltas, 5 s unread
 	go test -race -count=1 ./rpc -run 'TestR8|TestR9' -races 10000 -timeout 60m
 	go test -count=1 ./rpc -run 'TestS4' -deltas 1000000 -timeout 60m
+	CGO_ENABLED=0 go test -count=1 -tags scripted . -run 'TestS3' -unread 5s -v -timeout 60m
 
 .PHONY: life
 life: deps ## how the program ends, 20 times in both framings with the scripted engine, and once with the real one

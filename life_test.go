@@ -205,6 +205,29 @@ func TestL4Signals(t *testing.T) {
 	}
 }
 
+// TestLogFileIsBounded: a log that is full takes the place of the one before it.
+func TestLogFileIsBounded(t *testing.T) {
+	const full = 16 << 20
+	log := filepath.Join(t.TempDir(), "log")
+	for range 2 {
+		require.NoError(t, os.WriteFile(log, nil, 0o600))
+		require.NoError(t, os.Truncate(log, full))
+		s := spawn(t, true, "--log-level", "info", "--log-file", log)
+		s.initialize(t)
+		code, err := s.Shutdown()
+		require.NoError(t, err)
+		require.Zero(t, code)
+		before, err := os.Stat(log + ".1")
+		require.NoError(t, err)
+		require.EqualValues(t, full, before.Size())
+		text, err := os.ReadFile(log)
+		require.NoError(t, err)
+		require.Contains(t, lastRecord(string(text)), "msg=end why=exit")
+		require.Less(t, len(text), 4096)
+		require.Empty(t, s.stderr.String())
+	}
+}
+
 // TestL6UnreadLog: nobody reads standard error while 10 MB of log are written to it;
 // the server serves on, and says what it left out to the first who reads.
 func TestL6UnreadLog(t *testing.T) {

@@ -55,6 +55,8 @@ func commands(in, out *os.File) terminal.Commands {
 		Agent: func(_ context.Context, o terminal.Options) (terminal.Agent, func(), error) {
 			return openAgent(o, terminal.NewLog(os.Stderr, o))
 		},
+		Chat:   openChat,
+		State:  stateRoot,
 		Models: openModels,
 		Bench:  openBench,
 		Doctor: examine,

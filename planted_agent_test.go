@@ -15,6 +15,16 @@ func init() {
 		{"P5, Harmony", "agent/prompt/harmony.go", "w.h.tokenizer.Encode(s, false)", "w.h.tokenizer.Encode(s, true)", "./agent/prompt", "TestP5Harmony", nil},
 		{"P4, templates", "agent/prompt/template.go", "\tv.raw(`,\"description\":`)\n", "\tv.raw(`,\"describes\":`)\n", ".", "TestP4RealTemplates", nil},
 		{"P5, templates", "agent/prompt/safe.go", "\t\tif other[i].path == \"\" {\n", "\t\tif other[i].path == \"\" || strings.HasPrefix(other[i].path, \"/tools\") {\n", ".", "TestP5RealTemplates", nil},
+		{"T6, approvals", "agent/toolcalls.go", "tool.Approval == schema.ApprovalAsk && !t.approved", "tool.Kind == \"execute\" && !t.approved", "./agent", "TestT6PolicyMatrix", nil},
+		{"T6, definitions", "agent/toolcalls.go", "allowance{t.params.SessionID, tool.Digest}", "allowance{t.params.SessionID, tool.Name}", "./agent", "TestT6PolicyMatrix", nil},
+		{"T7, injections", "agent/toolcalls.go", "\tcase schema.AllowOnce:\n\t\treturn true\n\t}\n\treturn false\n", "\t}\n\treturn true\n", "./agent", "TestT7Injections", nil},
+		{"T8, the same call", "agent/toolcalls.go", "count[call] > maxSame", "count[call] > 2*maxSame", "./agent", "TestT8LoopGuard", nil},
+		{"T8, rounds", "agent/toolcalls.go", "t.round+1-t.retried >= cmp.Or", "t.round-t.retried >= cmp.Or", "./agent", "TestT8LoopGuard", nil},
+		{"P7, steps", "schema/effort.go", "\t\tn += e.of(s, p)\n", "\t\tn = max(n, e.of(s, p))\n", "./schema", "TestEffort", nil},
+		{"settings act", "agent/turnsettings.go", "\treq.StopIDs = t.tuned.ends\n", "", "./agent", "TestEveryKeyActs", nil},
+		{"settings, precedence", "agent/settings.go", "c.request.Merge(turn)", "turn.Merge(c.request)", "./agent", "TestRequestGoesBeforeSettings", nil},
+		{"repairs leave nothing behind", "agent/turnsettings.go", "\tif t.attempt > 0 {\n\t\tp.Sampling = firmer(p.Sampling, t.retry)", "\tif t.attempt > 0 {\n\t\tt.params.Sampling = firmer(p.Sampling, t.retry)\n\t\tp.Sampling = t.params.Sampling", "./agent", "TestRepairs", nil},
+		{"reasoning budget", "agent/budget.go", "prompt = slices.Concat(prompt, t.ids, mark)", "prompt = slices.Concat(prompt, mark)", "./agent", "TestReasoningBudget", nil},
 		{"fallbacks", "agent/prompt/fit.go", "\tcase calls && !a.parallel:\n", "\tcase calls && a.parallel:\n", "./agent/prompt", "TestFit", nil},
 	}...)
 }

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -161,6 +162,97 @@ func TestL7CrashWhileLoading(t *testing.T) {
 	})
 }
 
+// TestL9Panics: a thousand requests meet a fault of the program, in the engine, in a
+// turn of a session and on a goroutine beside; a thousand are answered, the process
+// lives, and the next request works wherever it comes.
+func TestL9Panics(t *testing.T) {
+	const panics, kinds = 1000, 4
+	life(t, func(t *testing.T, headers bool) {
+		script := filepath.Join(t.TempDir(), "script.json")
+		require.NoError(t, os.WriteFile(script, []byte(`{"models": [{"id": "m", "replies": [{"contains": "break", "panic": "planted"}]}, {"id": "broken", "panic": "planted"}]}`), 0o600))
+		s := spawnCommand(t, headers, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, scriptVariable+"="+script) }, "--log-level", "error")
+		s.initialize(t)
+		var session schema.SessionResult
+		require.NoError(t, s.Call("session/new", map[string]any{}, &session, nil))
+		said := func(text string) map[string]any {
+			return map[string]any{"tools": []string{}, "sessionId": session.SessionID, "messages": []map[string]string{{"role": "user", "content": text}}}
+		}
+		works := func() {
+			var result schema.GenerateResult
+			require.NoError(t, s.Call("generate", said("hello"), &result, nil))
+			require.Equal(t, "hello", result.Message.Content.Text())
+		}
+		errorIDs, seen := map[string]bool{}, 0
+		for i := range panics / kinds {
+			for _, request := range [kinds]struct {
+				method string
+				params any
+			}{
+				{"generate", map[string]any{"prompt": "break", "tools": []string{}}}, {"generate", said("break")},
+				{"tokens/count", map[string]any{"model": "broken", "text": "a"}}, {"model/load", map[string]any{"model": "broken"}},
+			} {
+				var wire *schema.Error
+				require.ErrorAs(t, s.Call(request.method, request.params, nil, func(m rpctest.Message) {
+					if m.Method == "window/logMessage" {
+						require.NotContains(t, m.Raw, ".go:", "stacks are for the log")
+						seen++
+					}
+				}), &wire)
+				require.EqualValues(t, -32603, wire.Code)
+				errorIDs[wire.Data.ErrorID] = true
+			}
+			if i%50 == 0 {
+				works()
+			}
+		}
+		require.Len(t, errorIDs, panics)
+		require.GreaterOrEqual(t, seen, panics-kinds, "people are told")
+		works()
+		code, err := s.Shutdown()
+		require.NoError(t, err)
+		require.Zero(t, code)
+		require.Contains(t, s.stderr.String(), "planted", "the log has the cause")
+		require.Contains(t, s.stderr.String(), ".go:", "and where it was")
+	})
+}
+
+// TestR11CountWhileOthersWork: while a generation decodes flat out, and while a model
+// loads, tokens are counted, two hundred times each. How fast is make bench-wire's.
+func TestR11CountWhileOthersWork(t *testing.T) {
+	const counts = 200
+	eachFraming(t, func(t *testing.T, headers bool) {
+		script := filepath.Join(t.TempDir(), "script.json")
+		require.NoError(t, os.WriteFile(script, []byte(`{"models": [
+			{"id": "fast", "contextLength": 100000000, "replies": [{"contains": "for ever", "text": "and ever ", "endless": true}]},
+			{"id": "slow", "loadMs": 600000}]}`), 0o600))
+		s := spawnCommand(t, headers, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, scriptVariable+"="+script) })
+		s.initialize(t)
+		count := func(model string) {
+			for range counts {
+				var result schema.TokensCountResult
+				require.NoError(t, s.Call("tokens/count", map[string]any{"model": model, "text": "four"}, &result, nil))
+				require.Equal(t, 4, result.Tokens)
+			}
+		}
+		generating := s.generating(t, "g", 1<<26)
+		count("fast")
+		loading, err := s.Request("model/load", map[string]any{"model": "slow"})
+		require.NoError(t, err)
+		count("slow")
+		require.NoError(t, s.Notify("$/cancelRequest", map[string]any{"id": loading}))
+		var wire *schema.Error
+		require.ErrorAs(t, s.Await(loading, nil, nil), &wire)
+		require.Equal(t, schema.KindCancelled, wire.Data.Kind, "it was loading all the time")
+		require.NoError(t, s.Notify("cancel", map[string]any{"generationId": "g"}))
+		var result schema.GenerateResult
+		require.NoError(t, s.Await(generating, &result, nil))
+		require.Equal(t, schema.StopCancelled, result.StopReason, "it was generating all the time")
+		code, err := s.Shutdown()
+		require.NoError(t, err)
+		require.Zero(t, code)
+	})
+}
+
 // TestSpawnedTools has a conversation with a tool of the client's, over real pipes:
 // the model calls, the client answers, and the model goes on.
 func TestSpawnedTools(t *testing.T) {
@@ -207,15 +299,23 @@ func TestSpawnedTools(t *testing.T) {
 	})
 }
 
+var unreadFor = flag.Duration("unread", 0, "least time for which TestS3UnreadPipe reads nothing, with an engine that needs about that long")
+
 // TestS3UnreadPipe: eight generations are made and nobody reads a byte of them. The
 // engine makes all of their tokens all the same, memory does not grow with them, and
-// whoever reads again has lost nothing.
+// whoever reads again has lost nothing. make wire-long has it read nothing for 5 s.
 func TestS3UnreadPipe(t *testing.T) {
-	const generations, tokens = 8, 40_000
+	const generations = 8
+	tokens, perSecond, word := 40_000, 0.0, "and" // as fast as can be
+	if *unreadFor > 0 {
+		// Clocks are coarse, so that time takes few tokens. They are long ones.
+		tokens, word = 400, strings.Repeat("for ever and é😀 ", 25)
+		perSecond = generations * float64(tokens) / unreadFor.Seconds()
+	}
 	life(t, func(t *testing.T, headers bool) {
 		script := filepath.Join(t.TempDir(), "script.json")
-		require.NoError(t, os.WriteFile(script, []byte(`{"models": [{"id": "m", "contextLength": 100000, "replies": [
-			{"contains": "for ever", "text": "and ever \u00e9\ud83d\ude00", "endless": true}]}]}`), 0o600))
+		require.NoError(t, os.WriteFile(script, fmt.Appendf(nil, `{"models": [{"id": "m", "contextLength": 100000, "tokensPerSecond": %f, "vocabulary": [%q], "replies": [
+			{"contains": "for ever", "text": "%[2]s%[2]s%[2]s%[2]s \u00e9\ud83d\ude00", "endless": true}]}]}`, perSecond, word), 0o600))
 		cmd := program(t, "--log-level", "info")
 		cmd.Env = append(cmd.Env, scriptVariable+"="+script)
 		var stderr lockedBuffer
@@ -244,10 +344,13 @@ func TestS3UnreadPipe(t *testing.T) {
 		for i := range generations {
 			send(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"generate","params":{"generationId":"%d","prompt":"for ever","maxTokens":%d,"tools":[]}}`, i, i, tokens))
 		}
-		made := fmt.Sprintf("completionTokens=%d", tokens)
-		require.Eventually(t, func() bool { return strings.Count(stderr.String(), made) == generations }, hang, 10*time.Millisecond, "the engine waits for nobody")
-		grown := resident(t, cmd.Process.Pid) - before
-		require.Less(t, grown, 10<<20, "bytes")
+		made, began, most := fmt.Sprintf("completionTokens=%d", tokens), time.Now(), before
+		require.Eventually(t, func() bool {
+			most = max(most, resident(t, cmd.Process.Pid))
+			return strings.Count(stderr.String(), made) == generations && time.Since(began) >= *unreadFor
+		}, hang, 10*time.Millisecond, "the engine waits for nobody")
+		require.Less(t, most-before, 10<<20, "bytes")
+		t.Logf("%d bytes grown in %v", most-before, time.Since(began).Round(time.Millisecond))
 
 		send(`{"jsonrpc":"2.0","id":"s","method":"shutdown"}`)
 		send(`{"jsonrpc":"2.0","method":"exit"}`)
@@ -282,10 +385,11 @@ func TestS3UnreadPipe(t *testing.T) {
 // resident is the memory of a process, where the platform tells.
 func resident(t *testing.T, pid int) int {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
-	if err != nil {
-		t.Skip("no /proc")
+	if _, err := os.Stat("/proc/self/statm"); err != nil {
+		return 0
 	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	require.NoError(t, err)
 	var size, pages int
 	_, err = fmt.Sscan(string(text), &size, &pages)
 	require.NoError(t, err)

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -30,6 +30,24 @@ func (w wireAgent) Generate(ctx context.Context, p schema.GenerateParams, s rpc.
 	return w.Agent.Generate(ctx, p, s, h)
 }
 
+// openChat wires an agent for a chat.
+func openChat(_ context.Context, o terminal.Options, log io.Writer) (terminal.ChatAgent, func(), error) {
+	if o.LogFile != "" {
+		sink, err := openLogSink(o)
+		if err != nil {
+			return nil, nil, err
+		}
+		a, closeAgent, err := openAgent(o, terminal.NewLog(sink, o))
+		if err != nil {
+			sink.Close()
+			return nil, nil, err
+		}
+		return a, func() { closeAgent(); sink.Close() }, nil
+	}
+	a, closeAgent, err := openAgent(o, terminal.NewLog(log, o))
+	return a, closeAgent, err
+}
+
 // stateRoot is the folder of what is remembered between runs.
 func stateRoot(o terminal.Options) string {
 	return cmp.Or(o.StateRoot, filepath.Join(xdg.StateHome, "harmonyd"))
@@ -41,9 +59,9 @@ func openLogSink(o terminal.Options) (*rpc.LogSink, error) {
 	if o.LogFile == "" {
 		return rpc.NewLogSink(os.Stderr, terminal.DroppedNote(o)), nil
 	}
-	f, err := os.OpenFile(o.LogFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := rpc.OpenLogFile(o.LogFile)
 	if err != nil {
-		return nil, fmt.Errorf("log file: %w", err)
+		return nil, err
 	}
 	return rpc.NewLogSink(f, terminal.DroppedNote(o)), nil
 }

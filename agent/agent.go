@@ -10,9 +10,11 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -178,8 +180,15 @@ func (a *Agent) LoadModel(ctx context.Context, p schema.ModelLoadParams, report 
 	defer k.end()
 	open := make(chan result, 1)
 	go func() {
-		m, err := a.open(ctx, p.Model)
-		open <- result{m, err}
+		var r result
+		defer func() {
+			if p := recover(); p != nil { // which would end the process from here
+				a.log.Error("open a model", "panic", p, "stack", string(debug.Stack()))
+				r.err = fmt.Errorf("panic: %v", p)
+			}
+			open <- r
+		}()
+		r.model, r.err = a.open(ctx, p.Model)
 	}()
 	start := time.Now()
 	err = a.engine.Load(ctx, p.Model, func(p job.Progress) {

@@ -58,6 +58,17 @@ func TestRepairs(t *testing.T) {
 		require.Nil(t, got.Messages)
 		require.Contains(t, w.prompt(), why)
 	}
+
+	// What the attempt took ends with it, also within the turn.
+	w.engine.scripted = newScripted(t, `{"models": [{"id": "m", "replies": [{"contains": "result of look", "text": "good"}, {"contains": "has been dropped", "text": "<tool_call>{\"name\": \"look\", \"arguments\": {}}</tool_call>"}, {"text": ""}]}]}`)
+	w.engine.asked = nil
+	w.open("", `{}`)
+	got := w.ask("use a tool")
+	require.Equal(t, "good", got.Message.Content.Text())
+	require.Len(t, w.engine.asked, 3)
+	require.Equal(t, float32(1.2), w.engine.asked[1].Sampling.RepetitionPenalty)
+	require.Equal(t, float32(1), w.last().Sampling.RepetitionPenalty)
+	require.NotContains(t, w.prompt(), "dropped")
 }
 
 // TestReasoningBudget ends the reasoning and goes on with the answer, once for each time

@@ -33,6 +33,10 @@ const (
 	// maxRepairs how many of a turn: the model is told what is wrong with each.
 	maxInvalid = 2
 	maxRepairs = 5
+	// maxSame is how often within sameSteps rounds a call may be made with the same
+	// arguments and the same result.
+	maxSame   = 5
+	sameSteps = 10
 	// maxResultBytes of a result reach the model.
 	maxResultBytes = 256 << 10
 )
@@ -76,7 +80,7 @@ func (t *turn) act(ctx context.Context) schema.StopReason {
 	for i, c := range t.called {
 		t.added = append(t.added, schema.Message{Role: schema.RoleTool, ToolCallID: c.CallID, Name: c.Name, Content: schema.TextContent(resultText(results[i]))})
 	}
-	hopeless = mistaken || hopeless
+	hopeless = t.stuck(results) || mistaken || hopeless
 	switch {
 	case ctx.Err() != nil:
 		return schema.StopCancelled
@@ -86,6 +90,25 @@ func (t *turn) act(ctx context.Context) schema.StopReason {
 		return schema.StopMaxRounds
 	}
 	return ""
+}
+
+// stuck reports whether the model makes the same call again and again and learns nothing
+// by it.
+func (t *turn) stuck(results []schema.ToolResult) bool {
+	step := make([]string, len(t.called))
+	for i, c := range t.called {
+		step[i] = c.Name + "\x00" + string(c.Arguments) + "\x00" + resultText(results[i])
+	}
+	t.steps = append(t.steps, step)
+	t.steps = t.steps[max(0, len(t.steps)-sameSteps):]
+	count := map[string]int{}
+	for _, call := range slices.Concat(t.steps...) {
+		count[call]++
+		if count[call] > maxSame {
+			return true
+		}
+	}
+	return false
 }
 
 // mistake counts a call that makes no sense and reports whether that is enough.

@@ -39,6 +39,7 @@ type turn struct {
 	calls     int            // ids of calls given out
 	invalid   map[string]int // calls in a row that made no sense, by name of tool
 	repairs   int            // all of them
+	steps     [][]string     // calls with their results, of the last rounds
 	attempt   int            // of the present answer, from 0
 	retried   int            // attempts of the turn that failed
 	retry     schema.Retry   // what was wrong with the attempt before
@@ -73,10 +74,12 @@ func (a *Agent) Generate(ctx context.Context, p schema.GenerateParams, s Sink, h
 		return schema.GenerateResult{}, err
 	}
 	t.status(schema.GenerateStatus{State: schema.StateQueued})
+	defer func() { // also where something panics
+		if t.inside {
+			t.session.leave()
+		}
+	}()
 	reason, err := t.run(ctx)
-	if t.inside {
-		defer t.session.leave()
-	}
 	t.account(job.Result{})
 	// A turn that reached its end has it, even if the caller gave up meanwhile.
 	if reason == "" && (ctx.Err() != nil || errors.Is(err, job.ErrCancelled)) {

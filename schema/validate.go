@@ -28,6 +28,7 @@ const (
 // and safe for concurrent use.
 type Validator struct {
 	compiled *jsonschema.Schema
+	anchors  map[string][]*jsonschema.Schema
 	// Unchecked are the places in the schema that checks leave out, the first 16.
 	Unchecked []FieldError
 	// Subschemas counts the schema and those within it: compiling took time with
@@ -85,7 +86,7 @@ func (w *schemaWalk) compile(doc any) (*Validator, []FieldError) {
 	if err != nil {
 		return nil, w.compileErrors(err)
 	}
-	return &Validator{compiled: compiled, Unchecked: w.unchecked, Subschemas: w.schemas}, nil
+	return &Validator{compiled: compiled, anchors: anchorsOf(compiled), Unchecked: w.unchecked, Subschemas: w.schemas}, nil
 }
 
 // Check returns the places in a value that break the schema, 16 at most, as
@@ -98,6 +99,9 @@ func (v *Validator) Check(data json.RawMessage) []FieldError {
 	w := schemaWalk{}
 	if w.numbers(value, ""); len(w.bad) > 0 {
 		return w.bad[:min(len(w.bad), maxFieldErrors)]
+	}
+	if much := v.tooMuch(value); much != "" {
+		return []FieldError{{Message: much}}
 	}
 	var found *jsonschema.ValidationError
 	switch err := v.compiled.Validate(value); {
@@ -282,7 +286,10 @@ func (w *schemaWalk) expression(p, path string) bool {
 // sorted returns the names of m in an order that does not change.
 func sorted(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }
 
+// pointerEscapes are those of RFC 6901. Making it takes longer than using it.
+var pointerEscapes = strings.NewReplacer("~", "~0", "/", "~1")
+
 // pointer is a name as a step of a JSON Pointer.
 func pointer(name string) string {
-	return "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
+	return "/" + pointerEscapes.Replace(name)
 }

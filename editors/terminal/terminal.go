@@ -73,6 +73,10 @@ type Commands struct {
 	Serve func(ctx context.Context, o Options, s ServeOptions) error
 	// Agent opens an agent; close ends it and its engine.
 	Agent func(ctx context.Context, o Options) (a Agent, close func(), err error)
+	// Chat opens an agent for a chat, whose log goes to log.
+	Chat func(ctx context.Context, o Options, log io.Writer) (a ChatAgent, close func(), err error)
+	// State is the folder of what is remembered between runs.
+	State func(o Options) string
 	// Models opens the models folder.
 	Models func(o Options) (Models, error)
 	// Bench opens the harness that measures the engine.
@@ -106,7 +110,8 @@ type Options struct {
 	ConversationsRoot string
 	// ConfigRoot is the folder of prompt configs and profiles; empty means the platform's.
 	ConfigRoot string
-	// LogFile is where the server's log goes; empty means standard error.
+	// LogFile is where the server's log goes; empty means standard error. It and one
+	// predecessor are kept.
 	LogFile string
 
 	level  slog.Level
@@ -228,7 +233,7 @@ Protocol or one message a line. The other commands are for a person.`,
 
 	all := root.PersistentFlags()
 	all.StringVar(&o.ModelsRoot, "models", "", "`folder` of the models (environment HARMONYD_MODELS)")
-	all.StringVar(&o.LogFile, "log-file", "", "append the server's log to `file` instead of writing it to stderr")
+	all.StringVar(&o.LogFile, "log-file", "", "append the server's log to `file` instead of writing it to stderr; at 16 MiB it becomes file.1 and a new one begins")
 	o.level = slog.LevelWarn
 	all.Var(levelFlag{&o.level}, "log-level", "least `level` to log: debug, info, warn or error")
 	o.format = "text"
@@ -243,7 +248,7 @@ Protocol or one message a line. The other commands are for a person.`,
 	own.IntVar(&s.ClientProcessID, "clientProcessId", 0, "end when the process with this `pid` ends")
 	own.IntVar(&s.WriteStallSeconds, "write-stall", 0, "give up on a client that has not read for this many `seconds`; 0 never does")
 
-	root.AddCommand(generateCommand(c, &o), modelsCommand(c, &o), importCommand(c, &o), pullCommand(c, &o), convertCommand(c, &o), removeCommand(c, &o),
+	root.AddCommand(chatCommand(c, &o), generateCommand(c, &o), modelsCommand(c, &o), importCommand(c, &o), pullCommand(c, &o), convertCommand(c, &o), removeCommand(c, &o),
 		sessionsCommand(c, &o), migrateChatCommand(c, &o), convertDialogueCommand(c),
 		benchCommand(c, &o), doctorCommand(c, &o), schemaCommand(c), versionCommand(c))
 	return root

@@ -114,6 +114,9 @@ func (e *Engine) Open(_ context.Context, id string) (*Opened, error) {
 	if err != nil {
 		return nil, err
 	}
+	if m.Panic != "" {
+		panic(m.Panic)
+	}
 	o := &Opened{Info: m.info(), Tokenizer: m.tokenizer}
 	if !m.NoTemplate {
 		o.Template = new(Template)
@@ -289,6 +292,10 @@ func (e *Engine) Start(req job.Request) (Generation, error) {
 		return nil, err
 	}
 	g := newGeneration(e, m, req)
+	if g.reply.Panic != "" {
+		g.giveUp()
+		panic(g.reply.Panic)
+	}
 	e.queue = append(e.queue, g)
 	g.push(job.Event{Kind: job.Queued})
 	if m.state == job.Ready {

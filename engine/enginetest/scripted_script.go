@@ -22,6 +22,7 @@ import (
 //	    "loadMs": 200,                time a load takes
 //	    "failLoad": "no such tensor", every load fails with this cause
 //	    "neededBytes": 9, "availableBytes": 5,   ... for want of memory
+//	    "panic": "planted",           opening it is a fault of the program
 //	    "noTemplate": true,           the model has no chat template
 //	    "vocabulary": ["the ", "ing"],  tokens of more than one byte
 //	    "prefillTokensPerSecond": 0,  0 is as fast as possible
@@ -34,7 +35,8 @@ import (
 //	      "tokens": [195],            ids to follow the text
 //	      "endless": true,            starts over instead of ending
 //	      "tokensPerSecond": 5,       instead of the model's
-//	      "failAt": 3, "fail": "lost" breaks instead of the fourth token
+//	      "failAt": 3, "fail": "lost", breaks instead of the fourth token
+//	      "panic": "planted"          starting it is a fault of the program
 //	    }]
 //	  }]
 //	}
@@ -56,6 +58,7 @@ type Model struct {
 	FailLoad       string   `json:"failLoad"`
 	NeededBytes    int64    `json:"neededBytes"`
 	AvailableBytes int64    `json:"availableBytes"`
+	Panic          string   `json:"panic"`
 	NoTemplate     bool     `json:"noTemplate"`
 	Vocabulary     []string `json:"vocabulary"`
 
@@ -79,6 +82,7 @@ type Reply struct {
 	TokensPerSecond float64 `json:"tokensPerSecond"`
 	FailAt          int     `json:"failAt"`
 	Fail            string  `json:"fail"`
+	Panic           string  `json:"panic"`
 }
 
 // ReadScript reads a script to its end. An empty one gives a model named
