@@ -451,3 +451,40 @@ func TestSettingsAreKept(t *testing.T) {
 	generate(t, a, on(s.SessionID, "more"))
 	require.Equal(t, []float32{0.5, 0.25}, []float32{e.asked[0].Sampling.TopP, e.asked[0].Sampling.MinP})
 }
+
+// TestSessionsNeverTouch has two sessions of different settings take turns at the same time.
+func TestSessionsNeverTouch(t *testing.T) {
+	w := newWorld(t, false)
+	defer w.agent.Close()
+	var ids [2]string
+	for i := range ids {
+		s, err := w.agent.NewSession(t.Context(), schema.SessionNewParams{Settings: json.RawMessage(fmt.Sprintf(
+			`{"top_k": %d, "developer_instructions": "You are number %d.", "stop": ["stop%d"], "placeholders": {"n": "%d"}}`, i+1, i, i, i))})
+		require.NoError(t, err)
+		ids[i] = s.SessionID
+	}
+	var turns sync.WaitGroup
+	errs := make(chan error, 100)
+	for turn := range 100 {
+		turns.Go(func() {
+			p := on(ids[turn%2], "I am {n}")
+			p.GenerationID = fmt.Sprint("g", turn%2)
+			_, err := w.agent.Generate(t.Context(), p, &recorder{}, nil)
+			errs <- err
+		})
+	}
+	turns.Wait()
+	for range 100 {
+		require.NoError(t, <-errs)
+	}
+	require.Len(t, w.engine.asked, 100)
+	for _, r := range w.engine.asked {
+		i := int(r.ID[1] - '0')
+		require.Equal(t, i+1, r.Sampling.TopK)
+		text := w.promptOf(r)
+		require.Contains(t, text, fmt.Sprintf("You are number %d.", i))
+		require.Contains(t, text, fmt.Sprintf("I am %d", i))
+		require.NotContains(t, text, fmt.Sprintf("You are number %d.", 1-i))
+		require.NotContains(t, text, fmt.Sprintf("I am %d", 1-i))
+	}
+}
