@@ -60,7 +60,7 @@ func TestRepairs(t *testing.T) {
 	}
 
 	// What the attempt took ends with it, also within the turn.
-	w.engine.scripted = newScripted(t, `{"models": [{"id": "m", "replies": [{"contains": "result of look", "text": "good"}, {"contains": "has been dropped", "text": "<tool_call>{\"name\": \"look\", \"arguments\": {}}</tool_call>"}, {"text": ""}]}]}`)
+	w.engine.scripted = newScripted(t, `{"models": [{"id": "m", "replies": [{"contains": "result 1", "text": "good"}, {"contains": "has been dropped", "text": "<tool_call>{\"name\": \"look\", \"arguments\": {}}</tool_call>"}, {"text": ""}]}]}`)
 	w.engine.asked = nil
 	w.open("", `{}`)
 	got := w.ask("use a tool")

@@ -129,7 +129,7 @@ func (w *world) try(texts ...string) (schema.GenerateResult, error) {
 	if w.turn != "" {
 		p.Settings = json.RawMessage(w.turn)
 	}
-	return w.agent.Generate(w.t.Context(), p, &recorder{}, &fakeHost{})
+	return w.agent.Generate(w.t.Context(), p, &recorder{}, counting())
 }
 
 func (w *world) ask(texts ...string) schema.GenerateResult {

@@ -83,6 +83,15 @@ func (h *fakeHost) Approve(ctx context.Context, p schema.ToolApproveParams) (sch
 	return h.approve(ctx, p)
 }
 
+// counting is a client whose results are never the same, so that no turn ends as a loop.
+func counting() *fakeHost {
+	n := 0
+	return &fakeHost{call: func(context.Context, schema.ToolCallParams) (schema.ToolResult, error) {
+		n++
+		return schema.ToolResult{Content: schema.TextContent(fmt.Sprint("result ", n))}, nil
+	}}
+}
+
 // toolScript is a model that writes what to each text that its prompt has, the
 // first that fits.
 func toolScript(replies ...string) string {
@@ -296,7 +305,7 @@ func TestToolBounds(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			p, r := toolTurn("go"), &recorder{}
 			c.change(&p)
-			res, err := a.Generate(t.Context(), p, r, &fakeHost{})
+			res, err := a.Generate(t.Context(), p, r, counting())
 			require.NoError(t, err)
 			require.Equal(t, c.reason, res.StopReason)
 			require.Equal(t, c.rounds, res.Usage.Rounds)
@@ -307,7 +316,7 @@ func TestToolBounds(t *testing.T) {
 		})
 	}
 	small := strings.Replace(toolScript("go", call), "16000", "1200", 1)
-	res, err := New(newScripted(t, small), newBox(t, schema.ToolSpec{Name: "f"}), Options{}).Generate(t.Context(), toolTurn("go"), &recorder{}, &fakeHost{})
+	res, err := New(newScripted(t, small), newBox(t, schema.ToolSpec{Name: "f"}), Options{}).Generate(t.Context(), toolTurn("go"), &recorder{}, counting())
 	require.NoError(t, err)
 	require.Equal(t, schema.StopContextFull, res.StopReason)
 	require.Greater(t, res.Usage.Rounds, 1)
