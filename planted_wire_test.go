@@ -32,7 +32,7 @@ func init() {
 		{"S3, pipes", "rpc/batch.go", "case g.marked: // it goes out with what is queued already\n\t\tg.spoken = true\n", "case g.marked: // it goes out with what is queued already\n\t\tfor g.marked && g.freshN > 4096 && !g.closed && g.waitForRoom(ctx) {\n\t\t}\n\t\tg.spoken = true\n", ".", "TestS3", []string{"-tags=scripted", "-timeout=90s"}},
 		{"the client's own batching", "rpc/handlers.go", "p.Stream = p.Stream.Over(c.surface.Stream)", "p.Stream = p.Stream.Over(schema.StreamPolicy{})", "./rpc", "TestTranscripts$", nil},
 		{"log files", "rpc/logfile.go", "+int64(len(lines)) > l.max", "> 4*l.max", "./rpc", "TestLogFile", nil},
-		{"log files of many", "rpc/logfile.go", "!os.SameFile(is, at) ||", "at == nil ||", "./rpc", "TestLogFileOfMany", nil},
+		{"log files of many", "rpc/logfile.go", "!os.SameFile(is, at) ||", "at == nil ||", "./rpc", "TestLogFileOfTwo", nil},
 		{"tools that are off", "tools/registry.go", "\t\tif set[i].Enabled {\n", "\t\tif set[i].Name != \"\" {\n", "./tools", "TestSetEnabled", nil},
 		{"arguments of calls", "rpc/batch.go", "label{schema.ChannelToolArguments, callID, name}", "label{schema.ChannelToolArguments, callID, callID}", "./rpc", "TestTranscripts$", nil},
 		{"S4", "rpc/delta.go", "p.text = append(p.text, text...)", "p.text = append(p.text[:0], text...)", "./rpc", "TestS4", nil},

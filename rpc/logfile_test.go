@@ -99,6 +99,24 @@ func TestLogFileElsewhere(t *testing.T) {
 	require.ErrorContains(t, err, "log file: ")
 }
 
+// TestLogFileOfTwo: what one has turned the other does not turn again.
+func TestLogFileOfTwo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	var two [2]*LogFile
+	for i := range two {
+		l, err := openLogFile(path, 10)
+		require.NoError(t, err)
+		defer l.Close()
+		two[i] = l
+	}
+	for i, text := range []string{"a 0123456\n", "b\n", "c\n"} {
+		_, err := two[i%2].Write([]byte(text))
+		require.NoError(t, err)
+	}
+	require.Equal(t, "a 0123456\n", read(t, path+".1"))
+	require.Equal(t, "b\nc\n", read(t, path))
+}
+
 // TestLogFileOfMany: several write to one path. Every line is whole, none is in both
 // files, and neither grows beyond what each of them may add.
 func TestLogFileOfMany(t *testing.T) {
