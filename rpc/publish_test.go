@@ -24,6 +24,7 @@ import (
 func TestSchemaIsFresh(t *testing.T) {
 	files := map[schema.Language]string{
 		schema.LanguageJSONSchema: "testdata/schema.json",
+		schema.LanguageMeta:       "testdata/meta.json",
 		schema.LanguageTypeScript: "../editors/vscode/src/protocol.ts",
 		schema.LanguageLua:        "../editors/nvim/lua/harmonyd/protocol.lua",
 	}
@@ -34,6 +35,7 @@ func TestSchemaIsFresh(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, string(got), string(again), "the same bytes each time")
 		file := files[format]
+		require.Equal(t, format.File(), filepath.Base(file))
 		if *update {
 			require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
 			require.NoError(t, os.WriteFile(file, got, 0o644))

@@ -110,14 +110,43 @@ func newDocument(methods []Method) (*document, error) {
 
 // jsonSchema is the protocol as one JSON Schema document, draft 2020-12.
 func (d *document) jsonSchema() ([]byte, error) {
+	return indented(&jsonschema.Schema{
+		Version: jsonschema.Version, Title: "harmonyd", Description: published, Definitions: d.defs,
+		Extras: map[string]any{"x-protocolVersion": Version, "x-methods": d.methods, "x-errors": publishedErrors()},
+	})
+}
+
+func publishedErrors() []publishedError {
 	errors := make([]publishedError, len(ErrorCodes))
 	for i, e := range ErrorCodes {
 		errors[i] = publishedError(e)
 	}
-	return indented(&jsonschema.Schema{
-		Version: jsonschema.Version, Title: "harmonyd", Description: published, Definitions: d.defs,
-		Extras: map[string]any{"x-protocolVersion": Version, "x-methods": d.methods, "x-errors": errors},
-	})
+	return errors
+}
+
+// metaMethod is a method in the list.
+type metaMethod struct {
+	Method      string     `json:"method"`
+	Kind        MethodKind `json:"kind"`
+	Description string     `json:"description"`
+}
+
+// meta lists the methods by the side that carries them out, and the errors.
+func (d *document) meta() ([]byte, error) {
+	of := func(s Side) (all []metaMethod) {
+		for _, m := range d.methods {
+			if m.Side == s {
+				all = append(all, metaMethod{m.Method, m.Kind, m.Description})
+			}
+		}
+		return all
+	}
+	return indented(struct {
+		Version       int              `json:"version"`
+		AgentMethods  []metaMethod     `json:"agentMethods"`
+		ClientMethods []metaMethod     `json:"clientMethods"`
+		Errors        []publishedError `json:"errors"`
+	}{Version, of(SideServer), of(SideClient), publishedErrors()})
 }
 
 // indented is v for people to read, with a line end.

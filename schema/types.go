@@ -14,16 +14,30 @@ import (
 // Language is a language that the protocol can be published in.
 type Language string
 
-// The languages. JSON Schema says everything; the types of the others leave the
-// bounds of values to it.
+// The languages. JSON Schema says everything; meta lists methods and errors alone, and
+// the types of the others leave the bounds of values to JSON Schema.
 const (
 	LanguageJSONSchema Language = "json-schema"
+	LanguageMeta       Language = "meta"
 	LanguageTypeScript Language = "typescript"
 	LanguageLua        Language = "lua"
 )
 
 // Languages lists the languages.
-var Languages = []Language{LanguageJSONSchema, LanguageTypeScript, LanguageLua}
+var Languages = []Language{LanguageJSONSchema, LanguageMeta, LanguageTypeScript, LanguageLua}
+
+// File is what a file with the protocol in that language is called.
+func (l Language) File() string {
+	switch l {
+	case LanguageJSONSchema:
+		return "schema.json"
+	case LanguageMeta:
+		return "meta.json"
+	case LanguageTypeScript:
+		return "protocol.ts"
+	}
+	return "protocol." + string(l)
+}
 
 // Publish returns the protocol in a language. Its bytes depend on nothing but the
 // program.
@@ -36,6 +50,8 @@ func Publish(methods []Method, l Language) ([]byte, error) {
 	switch l {
 	case LanguageJSONSchema:
 		text, err = d.jsonSchema()
+	case LanguageMeta:
+		text, err = d.meta()
 	case LanguageTypeScript:
 		text, err = d.typeScript()
 	case LanguageLua:

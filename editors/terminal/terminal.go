@@ -17,7 +17,6 @@ import (
 	"log/slog"
 	"math"
 	"os"
-	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -271,60 +270,6 @@ func noArguments(cmd *cobra.Command, args []string) error {
 }
 
 func usage(err error) error { return &ExitError{Code: ExitUsage, Err: err} }
-
-func schemaCommand(c Commands) *cobra.Command {
-	format := schema.LanguageJSONSchema
-	cmd := &cobra.Command{
-		Use:   "schema [prompt-config|profiles]",
-		Short: "Print the protocol or a kind of file as a JSON Schema",
-		Long: `schema prints one JSON Schema document, draft 2020-12, with the types of every
-method, notification and error that this server speaks. With --format it prints
-them as a TypeScript module or as a Lua module with LuaCATS annotations instead.
-Types for other languages and validators can be made from the JSON Schema.
-
-With the name of a kind of file it prints what editors check and complete such a
-file by; name its place in the file as "$schema".`,
-		Example: `  harmonyd schema > harmonyd.schema.json
-  harmonyd schema --format typescript > protocol.ts
-  harmonyd schema prompt-config > prompt-config.schema.json`,
-		Args: arguments("kind of file", 0, 1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				return configSchema(c, args[0], format)
-			}
-			if !slices.Contains(schema.Languages, format) {
-				return usage(fmt.Errorf("--format: got %q, want one of %q", format, schema.Languages))
-			}
-			text, err := c.Schema(format)
-			if err != nil {
-				return err
-			}
-			_, err = c.Out.Write(text)
-			return err
-		},
-	}
-	cmd.Flags().StringVar((*string)(&format), "format", string(format), "json-schema, typescript or lua")
-	return cmd
-}
-
-// ConfigFiles are the kinds of file that schema describes.
-var ConfigFiles = []string{"prompt-config", "profiles"}
-
-// configSchema prints what a kind of file is.
-func configSchema(c Commands, file string, format schema.Language) error {
-	if !slices.Contains(ConfigFiles, file) {
-		return usage(fmt.Errorf("schema: got %q, want one of %q", file, ConfigFiles))
-	}
-	if format != schema.LanguageJSONSchema {
-		return usage(fmt.Errorf("--format: got %q, want %s for a file", format, schema.LanguageJSONSchema))
-	}
-	text, err := c.ConfigSchema(file)
-	if err != nil {
-		return err
-	}
-	_, err = c.Out.Write(text)
-	return err
-}
 
 func versionCommand(c Commands) *cobra.Command {
 	return &cobra.Command{

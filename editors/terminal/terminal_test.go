@@ -347,26 +347,6 @@ func TestDoctor(t *testing.T) {
 	require.Equal(t, ExitFailed, run(t, c, "doctor").code)
 }
 
-func TestSchema(t *testing.T) {
-	text, err := []byte("{\n}\n"), error(nil)
-	var format schema.Language
-	c := Commands{Schema: func(f schema.Language) ([]byte, error) {
-		format = f
-		return text, err
-	}}
-	require.Equal(t, ran{out: "{\n}\n"}, run(t, c, "schema"))
-	require.Equal(t, schema.LanguageJSONSchema, format)
-	require.Equal(t, ran{out: "{\n}\n"}, run(t, c, "schema", "--format", "lua"))
-	require.Equal(t, schema.LanguageLua, format)
-	require.Equal(t, ExitUsage, run(t, c, "schema", "--format", "xml").code)
-	require.Equal(t, ExitUsage, run(t, c, "schema", "generate").code)
-	text, err = nil, errors.New("no sources")
-	r := run(t, c, "schema")
-	require.ErrorIs(t, r.failure, err)
-	require.Equal(t, ExitFailed, r.code)
-	require.Empty(t, r.out)
-}
-
 func TestOptionsReachTheServer(t *testing.T) {
 	var o Options
 	var s ServeOptions
