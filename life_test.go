@@ -185,7 +185,7 @@ func TestL3BrokenOutput(t *testing.T) {
 // TestL4Signals end the process in good order: 0 when idle, 1 with work in flight,
 // which is answered.
 func TestL4Signals(t *testing.T) {
-	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		life(t, func(t *testing.T, headers bool) {
 			s := spawn(t, headers, "--log-level", "info")
 			s.initialize(t)

@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"syscall"
 	"time"
 
 	"harmonyd/agent"
@@ -80,7 +79,9 @@ func openAgent(o terminal.Options, log *slog.Logger) (*agent.Agent, func(), erro
 	if err != nil {
 		log.Warn("conversations are not kept", "err", err)
 	}
-	a := agent.New(eng, tools.NewRegistry(eng.CheckSchema), agent.Options{Log: log, State: stateRoot(o), Conversations: store, Configs: configFolders(o)})
+	a := agent.New(eng, tools.NewRegistry(o.Limits, eng.CheckSchema), agent.Options{
+		Log: log, State: stateRoot(o), Conversations: store, Configs: configFolders(o), MaxSessions: o.Limits.MaxSessions,
+	})
 	return a, func() { a.Close(); closeEngine() }, nil
 }
 
@@ -99,10 +100,11 @@ func serve(ctx context.Context, in, out *os.File, o terminal.Options, s terminal
 	}
 	defer a.Close()
 	// The first signal ends the connection in good order, the second at once.
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(ctx, rpc.EndSignals()...)
 	context.AfterFunc(ctx, stop)
 	code := rpc.Serve(ctx, in, out, wireAgent{a}, rpc.Options{
 		Version:         version(),
+		Limits:          o.Limits,
 		Log:             log,
 		ClientProcessID: s.ClientProcessID,
 		WriteStall:      time.Duration(s.WriteStallSeconds) * time.Second,

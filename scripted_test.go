@@ -162,6 +162,37 @@ func TestL7CrashWhileLoading(t *testing.T) {
 	})
 }
 
+// TestLimitsFromTheCommandLine are told by initialize and held to.
+func TestLimitsFromTheCommandLine(t *testing.T) {
+	s := spawn(t, true, "--limit", "maxSessions=1", "--limit", "maxTools=1", "--limit", "maxInFlight=1", "--limit", "maxMessageBytes=4096")
+	opened, err := s.Initialize()
+	require.NoError(t, err)
+	limits := schema.DefaultLimits()
+	limits.MaxSessions, limits.MaxTools, limits.MaxInFlight, limits.MaxMessageBytes = 1, 1, 1, 4096
+	require.Equal(t, limits, opened.Limits)
+	refused := func(kind schema.Kind, method string, params any) {
+		t.Helper()
+		var wire *schema.Error
+		require.ErrorAs(t, s.Call(method, params, nil, nil), &wire)
+		require.Equal(t, kind, wire.Data.Kind)
+	}
+	tool := func(name string) map[string]any {
+		return map[string]any{"tools": []any{map[string]any{"name": name, "inputSchema": map[string]any{}}}}
+	}
+	require.NoError(t, s.Call("session/new", map[string]any{}, nil, nil))
+	refused(schema.KindOverloaded, "session/new", map[string]any{})
+	require.NoError(t, s.Call("tool-register", tool("a"), nil, nil))
+	refused(schema.KindToolConflict, "tool-register", tool("b"))
+	generating := s.endless(t, "g")
+	refused(schema.KindOverloaded, "tools/list", nil)
+	require.NoError(t, s.Notify("cancel", map[string]any{"all": true}))
+	require.NoError(t, s.Await(generating, nil, nil))
+	require.NoError(t, s.Send(`{"jsonrpc":"2.0","id":"long","method":"`+strings.Repeat("x", 4096)+`"}`))
+	m, err := s.receiveAnswer()
+	require.NoError(t, err)
+	require.Contains(t, m.Error.Message, "larger than 4096 bytes")
+}
+
 // TestL9Panics: a thousand requests meet a fault of the program, in the engine, in a
 // turn of a session and on a goroutine beside; a thousand are answered, the process
 // lives, and the next request works wherever it comes.

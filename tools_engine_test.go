@@ -44,7 +44,7 @@ func realAgent(t *testing.T) *agent.Agent {
 	e, closeEngine, err := openEngine(terminal.Options{ModelsRoot: testModels.root, Model: defaultModel}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(closeEngine)
-	box := tools.NewRegistry(nil)
+	box := tools.NewRegistry(schema.DefaultLimits(), nil)
 	_, err = box.Register(schema.ToolRegisterParams{Tools: []schema.ToolSpec{
 		{Name: "get_weather", Description: "The weather of a city.", InputSchema: json.RawMessage(
 			`{"type":"object","properties":{"city":{"type":"string","minLength":1,"maxLength":20},"unit":{"enum":["celsius","fahrenheit"]}},"required":["city","unit"],"additionalProperties":false}`)},

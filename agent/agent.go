@@ -8,6 +8,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,6 +81,8 @@ type Options struct {
 	// Conversations is where sessions are written down that are to be kept. Nil keeps
 	// none.
 	Conversations *conversation.Store
+	// MaxSessions is how many may be open; 0 means the wire's default.
+	MaxSessions int
 }
 
 // Agent answers requests with the help of an engine. All methods may be called
@@ -93,6 +96,7 @@ type Agent struct {
 
 	configs       []string
 	conversations *conversation.Store // nil where there are none
+	maxSessions   int
 
 	mu sync.Mutex
 	// opened holds what was opened, by the names that were asked for and the
@@ -115,7 +119,8 @@ type opened struct {
 func New(engine Engine, tools Toolbox, o Options) *Agent {
 	a := &Agent{
 		engine: engine, tools: tools, log: o.Log, configs: o.Configs, conversations: o.Conversations,
-		opened: make(map[string]*opened), sessions: make(map[string]*session), allowed: make(map[allowance]bool),
+		maxSessions: cmp.Or(o.MaxSessions, schema.DefaultLimits().MaxSessions),
+		opened:      make(map[string]*opened), sessions: make(map[string]*session), allowed: make(map[allowance]bool),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.NewTextHandler(io.Discard, nil))

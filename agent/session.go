@@ -61,7 +61,7 @@ func (a *Agent) NewSession(_ context.Context, p schema.SessionNewParams) (schema
 func (a *Agent) keep(s *session) (schema.SessionResult, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if most := schema.DefaultLimits().MaxSessions; len(a.sessions) >= most {
+	if most := a.maxSessions; len(a.sessions) >= most {
 		s.close()
 		return schema.SessionResult{}, schema.Overloaded(0, "%d sessions are open; close one", most)
 	}

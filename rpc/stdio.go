@@ -42,6 +42,16 @@ func ClaimStdio() (in, out *os.File, err error) {
 	return in, out, nil
 }
 
+// EndSignals are those that end the server in good order. That of a terminal which is
+// closed is one of them, unless somebody has the server ignore it, as nohup does.
+func EndSignals() []os.Signal {
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		ends = append(ends, syscall.SIGHUP)
+	}
+	return ends
+}
+
 // private duplicates a descriptor to one above the standard ones that child
 // processes do not inherit.
 func private(fd int, name string) (*os.File, error) {

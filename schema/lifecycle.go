@@ -1,6 +1,11 @@
 package schema
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+)
 
 // InitializeParams opens a connection. It is LSP's InitializeParams as far as
 // this server reads it: an LSP client's own params are valid, and what is not
@@ -106,25 +111,43 @@ type ServerHarmonyd struct {
 // connection stays open.
 type Limits struct {
 	// MaxMessageBytes bounds the body of one message.
-	MaxMessageBytes int64 `json:"maxMessageBytes"`
+	MaxMessageBytes int64 `json:"maxMessageBytes" jsonschema:"minimum=4096,maximum=4294967296"`
 	// MaxHeaderLineBytes bounds one line of a message's header.
-	MaxHeaderLineBytes int `json:"maxHeaderLineBytes"`
+	MaxHeaderLineBytes int `json:"maxHeaderLineBytes" jsonschema:"minimum=64,maximum=1048576"`
 	// MaxHeaderBytes bounds a message's whole header.
-	MaxHeaderBytes int `json:"maxHeaderBytes"`
+	MaxHeaderBytes int `json:"maxHeaderBytes" jsonschema:"minimum=64,maximum=16777216"`
 	// MaxDepth bounds how deeply objects and arrays nest in params.
-	MaxDepth int `json:"maxDepth"`
+	MaxDepth int `json:"maxDepth" jsonschema:"minimum=16,maximum=1000"`
 	// MaxIDBytes bounds the JSON text of a request id.
-	MaxIDBytes int `json:"maxIdBytes"`
+	MaxIDBytes int `json:"maxIdBytes" jsonschema:"minimum=32,maximum=65536"`
 	// MaxInFlight bounds the requests that wait for their answers.
-	MaxInFlight int `json:"maxInFlight"`
+	MaxInFlight int `json:"maxInFlight" jsonschema:"minimum=1,maximum=65536"`
 	// MaxQueuedGenerations bounds the generations that wait for the engine.
-	MaxQueuedGenerations int `json:"maxQueuedGenerations"`
+	MaxQueuedGenerations int `json:"maxQueuedGenerations" jsonschema:"minimum=1,maximum=65536"`
 	// MaxTools bounds the number of registered tools.
-	MaxTools int `json:"maxTools"`
+	MaxTools int `json:"maxTools" jsonschema:"minimum=1,maximum=4096"`
 	// MaxToolBytes bounds the size of all registered tools together.
-	MaxToolBytes int `json:"maxToolBytes"`
+	MaxToolBytes int `json:"maxToolBytes" jsonschema:"minimum=1024,maximum=67108864"`
 	// MaxSessions bounds the sessions that are open.
-	MaxSessions int `json:"maxSessions"`
+	MaxSessions int `json:"maxSessions" jsonschema:"minimum=1,maximum=65536"`
+}
+
+// Set changes a limit by the name that it has on the wire. It has to be within the
+// range that stands next to its field.
+func (l *Limits) Set(name string, value int64) error {
+	var names []string
+	for _, f := range fieldsOf(reflect.TypeFor[Limits]()) {
+		if f.name != name {
+			names = append(names, f.name)
+			continue
+		}
+		if problem := f.rules.checkNumber(float64(value)); problem != "" {
+			return fmt.Errorf("%s: %s", name, problem)
+		}
+		reflect.ValueOf(l).Elem().Field(f.index).SetInt(value)
+		return nil
+	}
+	return fmt.Errorf("no limit %q: want one of %s", name, strings.Join(names, ", "))
 }
 
 // DefaultLimits are the limits of a server that was started without others.

@@ -23,6 +23,8 @@ import (
 // Registry is the set of registered tools. It is safe for concurrent use. What
 // it hands out never changes: a registration makes a new set.
 type Registry struct {
+	limits schema.Limits
+
 	mu    sync.Mutex
 	tools []tool // in the order of their registration
 	// switches are what was switched off, and what a session has on that is off for
@@ -46,13 +48,14 @@ type tool struct {
 	unconstrained []schema.Unconstrained
 }
 
-// NewRegistry returns an empty registry. Holds says what is wrong with a JSON Schema as a
-// grammar; where it is nil, grammars hold all of them.
-func NewRegistry(holds func(inputSchema json.RawMessage) error) *Registry {
+// NewRegistry returns an empty registry that holds MaxTools and MaxToolBytes of limits at
+// most. Holds says what is wrong with a JSON Schema as a grammar; where it is nil,
+// grammars hold all of them.
+func NewRegistry(limits schema.Limits, holds func(inputSchema json.RawMessage) error) *Registry {
 	if holds == nil {
 		holds = func(json.RawMessage) error { return nil }
 	}
-	return &Registry{switches: make(map[seat]bool), holds: holds}
+	return &Registry{limits: limits, switches: make(map[seat]bool), holds: holds}
 }
 
 // Register adds tools at the end of the set, all or none. With Replace a tool
@@ -70,7 +73,7 @@ func (r *Registry) Register(p schema.ToolRegisterParams) (schema.ToolRegisterRes
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	set, changed, err := merge(r.tools, added, p.Replace)
+	set, changed, err := r.merge(added, p.Replace)
 	if err != nil {
 		return schema.ToolRegisterResult{}, err
 	}
@@ -143,7 +146,7 @@ func (r *Registry) Fork(from, to string) error {
 			added = append(added, t)
 		}
 	}
-	set, changed, err := merge(r.tools, added, true)
+	set, changed, err := r.merge(added, true)
 	if err != nil {
 		return err
 	}
@@ -277,9 +280,10 @@ func plain(set []tool) []schema.Tool {
 	return out
 }
 
-// merge returns old with added in it, and whether that is another set.
-func merge(old, added []tool, replace bool) (set []tool, changed bool, err error) {
-	set = slices.Clone(old)
+// merge returns the set with added in it, and whether that is another one. It is
+// called with the lock held.
+func (r *Registry) merge(added []tool, replace bool) (set []tool, changed bool, err error) {
+	set = slices.Clone(r.tools)
 	var taken []schema.FieldError
 	for i, t := range added {
 		own := slices.IndexFunc(set, func(o tool) bool { return o.Name == t.Name && o.SessionID == t.SessionID })
@@ -304,12 +308,11 @@ func merge(old, added []tool, replace bool) (set []tool, changed bool, err error
 	for i := range set {
 		size += set[i].size
 	}
-	limits := schema.DefaultLimits()
 	switch {
-	case len(set) > limits.MaxTools:
-		return nil, false, full("the set would have %d tools, and holds %d", len(set), limits.MaxTools)
-	case size > limits.MaxToolBytes:
-		return nil, false, full("the set would have %d bytes, and holds %d", size, limits.MaxToolBytes)
+	case len(set) > r.limits.MaxTools:
+		return nil, false, full("the set would have %d tools, and holds %d", len(set), r.limits.MaxTools)
+	case size > r.limits.MaxToolBytes:
+		return nil, false, full("the set would have %d bytes, and holds %d", size, r.limits.MaxToolBytes)
 	}
 	return set, changed, nil
 }
@@ -326,7 +329,7 @@ func full(format string, args ...any) error {
 // compile checks and compiles definitions.
 func (r *Registry) compile(specs []schema.ToolSpec) ([]tool, error) {
 	// More than fit into the set are refused before any of them costs time.
-	if limit := schema.DefaultLimits().MaxTools; len(specs) > limit {
+	if limit := r.limits.MaxTools; len(specs) > limit {
 		return nil, schema.InvalidParam("/tools", "got %d tools, want at most %d", len(specs), limit)
 	}
 	if err := checkTexts(specs); err != nil {
@@ -337,8 +340,8 @@ func (r *Registry) compile(specs []schema.ToolSpec) ([]tool, error) {
 	size, subschemas := 0, 0
 	for i, s := range specs {
 		// Clients wait while schemas compile, so what cannot fit is not compiled.
-		if size += len(s.InputSchema) + len(s.OutputSchema); size > schema.DefaultLimits().MaxToolBytes {
-			return nil, full("the set would have more than %d bytes", schema.DefaultLimits().MaxToolBytes)
+		if size += len(s.InputSchema) + len(s.OutputSchema); size > r.limits.MaxToolBytes {
+			return nil, full("the set would have more than %d bytes", r.limits.MaxToolBytes)
 		}
 		if subschemas > maxSubschemas {
 			return nil, full("the schemas of one registration have more than %d subschemas", maxSubschemas)

@@ -35,7 +35,7 @@ func names(r *Registry) []string {
 }
 
 func TestRegisterKeepsOrderAndBytes(t *testing.T) {
-	r := NewRegistry(nil)
+	r := NewRegistry(schema.DefaultLimits(), nil)
 	const odd = `{ "type":"object",  "properties":{"z":{},"a":{"const":1.0}} }`
 	res, err := register(r, false, spec("zebra", odd), spec("ant", `{}`))
 	require.NoError(t, err)
@@ -55,7 +55,7 @@ func TestRegisterKeepsOrderAndBytes(t *testing.T) {
 // and with nothing else.
 func TestDigest(t *testing.T) {
 	digest := func(s schema.ToolSpec) string {
-		res, err := register(NewRegistry(nil), false, s)
+		res, err := register(NewRegistry(schema.DefaultLimits(), nil), false, s)
 		require.NoError(t, err)
 		require.Len(t, res.Registered[0].Digest, 64)
 		return res.Registered[0].Digest
@@ -83,7 +83,7 @@ func TestDigest(t *testing.T) {
 }
 
 func TestReplace(t *testing.T) {
-	r := NewRegistry(nil)
+	r := NewRegistry(schema.DefaultLimits(), nil)
 	_, err := register(r, false, spec("a", `{}`), spec("b", `{}`))
 	require.NoError(t, err)
 	before := r.List("")
@@ -133,7 +133,7 @@ func TestBadTools(t *testing.T) {
 		{"too many", make([]schema.ToolSpec, 257), schema.KindInvalidParams, []string{"/tools"}, "got 257 tools, want at most 256"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := NewRegistry(nil)
+			r := NewRegistry(schema.DefaultLimits(), nil)
 			_, err := register(r, true, c.specs...)
 			var wire *schema.Error
 			require.ErrorAs(t, err, &wire)
@@ -164,7 +164,7 @@ func contains(list []string, s string) bool {
 }
 
 func TestFullSet(t *testing.T) {
-	r := NewRegistry(nil)
+	r := NewRegistry(schema.DefaultLimits(), nil)
 	for i := range 256 {
 		_, err := register(r, false, spec(fmt.Sprintf("t%d", i), `{}`))
 		require.NoError(t, err)
@@ -178,7 +178,7 @@ func TestFullSet(t *testing.T) {
 	_, err = register(r, true, spec("t7", `{"type":"object"}`))
 	require.NoError(t, err, "a replacement takes no place")
 
-	r = NewRegistry(nil)
+	r = NewRegistry(schema.DefaultLimits(), nil)
 	large := `{"description":"` + strings.Repeat("x", 60<<10) + `"}`
 	for i := range 34 {
 		_, err := register(r, false, spec(fmt.Sprintf("t%d", i), large))
@@ -200,7 +200,7 @@ func TestCostlySets(t *testing.T) {
 		{"subschemas", `{"allOf":[` + strings.Repeat("{},", 900) + `{}]}`, "more than 8192 subschemas", 11},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := NewRegistry(nil)
+			r := NewRegistry(schema.DefaultLimits(), nil)
 			specs := make([]schema.ToolSpec, 0, 256)
 			for i := range c.tools {
 				specs = append(specs, spec(fmt.Sprintf("t%d", i), c.schema))
@@ -209,7 +209,7 @@ func TestCostlySets(t *testing.T) {
 			require.NoError(t, err)
 			// The last is no schema at all, and nobody looks at it.
 			specs[c.tools-1].InputSchema = json.RawMessage(strings.Replace(c.schema, "{", "[", 1))
-			_, err = register(NewRegistry(nil), false, specs...)
+			_, err = register(NewRegistry(schema.DefaultLimits(), nil), false, specs...)
 			require.ErrorContains(t, err, c.want)
 			var wire *schema.Error
 			require.ErrorAs(t, err, &wire)
@@ -220,7 +220,7 @@ func TestCostlySets(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	res, err := register(NewRegistry(nil), false, spec("fine", `{}`), spec("odd", `{"properties":{"p":{"pattern":"(?!x)"}}}`))
+	res, err := register(NewRegistry(schema.DefaultLimits(), nil), false, spec("fine", `{}`), spec("odd", `{"properties":{"p":{"pattern":"(?!x)"}}}`))
 	require.NoError(t, err)
 	require.Empty(t, res.Registered[0].Warnings)
 	require.Len(t, res.Registered[1].Warnings, 1)
@@ -233,7 +233,7 @@ func TestWarnings(t *testing.T) {
 // TestUnconstrained: what grammars do not hold is named, in its place in the request, and
 // a strict tool has none of it.
 func TestUnconstrained(t *testing.T) {
-	r := NewRegistry(func(s json.RawMessage) error {
+	r := NewRegistry(schema.DefaultLimits(), func(s json.RawMessage) error {
 		if strings.Contains(string(s), "uniqueItems") {
 			return errors.New("no")
 		}
@@ -285,7 +285,7 @@ func enabled(t *testing.T, r *Registry, session string) string {
 // TestSetEnabled: what is off keeps its place and is in no generation. A session's own
 // switch counts before that of all; what becomes of both when tools and sessions go.
 func TestSetEnabled(t *testing.T) {
-	r := NewRegistry(nil)
+	r := NewRegistry(schema.DefaultLimits(), nil)
 	_, err := register(r, false, spec("a", `{}`), spec("b", `{}`), spec("c", `{}`))
 	require.NoError(t, err)
 	_, err = r.Register(schema.ToolRegisterParams{SessionID: "s", Tools: []schema.ToolSpec{spec("own", `{}`)}})
@@ -345,7 +345,7 @@ func TestSetEnabled(t *testing.T) {
 }
 
 func TestManyClientsAtOnce(t *testing.T) {
-	r := NewRegistry(nil)
+	r := NewRegistry(schema.DefaultLimits(), nil)
 	var all sync.WaitGroup
 	for i := range 16 {
 		all.Go(func() {

@@ -112,6 +112,8 @@ type Options struct {
 	// LogFile is where the server's log goes; empty means standard error. It and one
 	// predecessor are kept.
 	LogFile string
+	// Limits bounds what clients of the server may send.
+	Limits schema.Limits
 
 	level  slog.Level
 	format string // of the log, text or json
@@ -189,7 +191,7 @@ const (
 
 // New returns the command tree.
 func New(c Commands) *cobra.Command {
-	var o Options
+	o := Options{Limits: schema.DefaultLimits()}
 	var s ServeOptions
 	var stdio bool
 	root := &cobra.Command{
@@ -245,6 +247,7 @@ Protocol or one message a line. The other commands are for a person.`,
 	own := root.Flags()
 	own.BoolVar(&stdio, "stdio", true, "serve on stdin and stdout; the default, accepted for editors that pass it")
 	own.IntVar(&s.ClientProcessID, "clientProcessId", 0, "end when the process with this `pid` ends")
+	own.Var(limitFlag{&o.Limits}, "limit", "set a limit that initialize tells, such as maxInFlight=64; `NAME=NUMBER`, again for each")
 	own.IntVar(&s.WriteStallSeconds, "write-stall", 0, "give up on a client that has not read for this many `seconds`; 0 never does")
 
 	root.AddCommand(chatCommand(c, &o), generateCommand(c, &o), modelsCommand(c, &o), importCommand(c, &o), pullCommand(c, &o), convertCommand(c, &o), removeCommand(c, &o),

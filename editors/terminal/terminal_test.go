@@ -354,11 +354,15 @@ func TestOptionsReachTheServer(t *testing.T) {
 		o, s = got, gotServe
 		return &ExitError{Code: 3}
 	}}
-	r := run(t, c, "--stdio", "--clientProcessId=12", "--models", "/m", "-m", "x", "--log-level", "debug", "--write-stall", "9")
+	r := run(t, c, "--stdio", "--clientProcessId=12", "--models", "/m", "-m", "x", "--log-level", "debug", "--write-stall", "9",
+		"--limit", "maxInFlight=64", "--limit", "maxMessageBytes=4096")
 	require.Equal(t, 3, r.code)
 	require.Equal(t, ServeOptions{ClientProcessID: 12, WriteStallSeconds: 9}, s)
 	require.Equal(t, "/m", o.ModelsRoot)
 	require.Equal(t, "x", o.Model)
+	limits := schema.DefaultLimits()
+	limits.MaxInFlight, limits.MaxMessageBytes = 64, 4096
+	require.Equal(t, limits, o.Limits)
 
 	var log bytes.Buffer
 	NewLog(&log, o).Debug("seen")
@@ -414,10 +418,12 @@ func TestGenerateChecksItsFlagsFirst(t *testing.T) {
 
 func TestWhatMakesNoSense(t *testing.T) {
 	for want, args := range map[string][]string{
-		`models: takes no arguments, got "x"`:                                           {"models", "x"},
-		`schema: got "generate", want one of ["prompt-config" "profiles"]`:              {"schema", "generate"},
-		`unknown command "modles"; did you mean "models"? (harmonyd --help lists them)`: {"modles"},
-		"--stdio=false: there is no other way to serve":                                 {"--stdio=false"},
+		`models: takes no arguments, got "x"`:                                                      {"models", "x"},
+		`schema: got "generate", want one of ["prompt-config" "profiles"]`:                         {"schema", "generate"},
+		`unknown command "modles"; did you mean "models"? (harmonyd --help lists them)`:            {"modles"},
+		"--stdio=false: there is no other way to serve":                                            {"--stdio=false"},
+		`invalid argument "maxInFlight" for "--limit" flag: got "maxInFlight", want NAME=NUMBER`:   {"--limit", "maxInFlight"},
+		`invalid argument "maxInFlight=0" for "--limit" flag: maxInFlight: got 0, want 1 to 65536`: {"--limit", "maxInFlight=0"},
 	} {
 		r := run(t, Commands{}, args...)
 		require.Equal(t, ExitUsage, r.code, want)
