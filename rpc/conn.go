@@ -26,6 +26,7 @@ type conn struct {
 	log    *slog.Logger
 	stream *stream
 
+	came   int64         // messages so far; the reader's alone
 	exited chan struct{} // closed by exit
 	parent chan int64    // takes the processes to live no longer than
 
@@ -66,6 +67,7 @@ type request struct {
 	message
 	conn   *jsonrpc2.Conn
 	row    *method
+	number int64 // in the order of the client's messages
 	began  time.Time
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -115,7 +117,8 @@ func newConn(agent Agent, s *stream, o Options) *conn {
 // Handle implements jsonrpc2.Handler for the message that the stream has just
 // returned.
 func (c *conn) Handle(_ context.Context, conn *jsonrpc2.Conn, _ *jsonrpc2.Request) {
-	r := &request{message: c.stream.current, conn: conn, began: time.Now()}
+	c.came++
+	r := &request{message: c.stream.current, conn: conn, number: c.came, began: time.Now()}
 	c.stream.current = message{}
 	r.row = byName[r.method]
 	r.ctx, r.cancel = context.WithCancelCause(c.ctx)

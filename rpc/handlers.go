@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -207,7 +208,7 @@ func (c *conn) find(meant func(*request) bool) []*request {
 			found = append(found, g)
 		}
 	}
-	slices.SortFunc(found, func(a, b *request) int { return a.began.Compare(b.began) })
+	slices.SortFunc(found, func(a, b *request) int { return cmp.Compare(a.number, b.number) })
 	return found
 }
 
