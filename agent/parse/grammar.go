@@ -44,16 +44,17 @@ type Callable struct {
 // describes, and the format that they are in: f itself, or that of Hermes where f
 // has no way to hold what a tool's arguments must be, or the model learnt none.
 func (f Format) Constrain(t Tokenizer, a Answer) (lark string, written Format, err error) {
-	lark, err = f.grammar(t, a)
+	lark, open, err := f.grammar(t, a)
 	if lark == "" && err == nil {
 		f = f.asHermes()
-		lark, err = f.grammar(t, a)
+		lark, open, err = f.grammar(t, a)
 	}
+	f.exact = &open
 	return lark, f, err
 }
 
-// grammar is Constrain in f itself, or nothing where that cannot be.
-func (f Format) grammar(t Tokenizer, a Answer) (string, error) {
+// grammar is Constrain in f itself, or nothing where that cannot be, and the mark of calls.
+func (f Format) grammar(t Tokenizer, a Answer) (lark, open string, err error) {
 	w := &writer{tags: &tagger{tokenizer: t}, answer: a}
 	for _, c := range a.Tools {
 		w.tools.specs = append(w.tools.specs, schema.ToolSpec{Name: c.Name, InputSchema: c.Schema})
@@ -63,12 +64,13 @@ func (f Format) grammar(t Tokenizer, a Answer) (string, error) {
 	case f.harmony:
 		start = w.harmony()
 	case f.write != nil:
-		start = w.start(f, f.write(w))
+		calls := f.write(w)
+		start, open = w.start(f, calls), calls.open
 	}
 	if start == "" || w.refused || w.tags.err != nil {
-		return "", w.tags.err
+		return "", "", w.tags.err
 	}
-	return strings.Join(append([]string{"start: " + start}, w.rules...), "\n") + "\n", nil
+	return strings.Join(append([]string{"start: " + start}, w.rules...), "\n") + "\n", open, nil
 }
 
 // asHermes is the format of Hermes with the reasoning of f.
@@ -86,11 +88,9 @@ type form struct {
 	// up to the end of the call, and more one for the calls that may follow. Without a mark
 	// they begin an answer.
 	open, body, more string
-	// bare are the characters, as in a regular expression, at which a call without a mark
-	// begins; an answer in words begins with none of them.
+	// bare is the character, as in a regular expression, at which a call without a mark
+	// begins; an answer in words does not begin with it.
 	bare string
-	// words is a condition on text, where that is not just to hold no marks.
-	words string
 }
 
 // writer writes a grammar.
@@ -168,14 +168,19 @@ func (w *writer) without(texts ...string) string {
 }
 
 // until is text of least to most characters, or any number where most is negative, and
-// then a mark, which the text does not hold; and is a condition that it must meet too.
+// then a mark, which the text does not hold; and is a condition that it must meet too. Its
+// characters are text where the mark is a token: to exclude them takes a walk through the
+// whole vocabulary for each mask.
 func (w *writer) until(end string, least, most int, and string) string {
 	to := ""
 	if most >= 0 {
 		to = fmt.Sprint(most)
 	}
-	text := func(least int) string { return fmt.Sprintf("/(?s:.{%d,%s})/%s%s", least, to, w.without(end), and) }
 	before, inner, after := w.around(end)
+	if !w.tags.tag(end).isToken() {
+		and = w.without(end) + and
+	}
+	text := func(least int) string { return fmt.Sprintf("/(?s:.{%d,%s})/%s", least, to, and) }
 	switch {
 	case w.tags.tag(end).isToken() && most == 0:
 		return w.mark(end)
@@ -288,30 +293,16 @@ func (w *writer) start(f Format, calls form) string {
 	case w.answer.Response != nil:
 		return fmt.Sprintf("%s(%s | %s)", thoughts, marked, w.json(w.answer.Response))
 	}
-	condition, others := calls.words, calls.words
-	if condition == "" {
-		for _, t := range f.calls(w.tags, &w.tools).opens() {
-			if t.isToken() { // which text cannot hold
-				continue
-			}
-			condition += w.without(t.literal)
-			if t.literal != calls.open {
-				others += w.without(t.literal)
-			}
-		}
-	}
-	if calls.bare != "" {
-		condition += ` & ~/\s*[` + calls.bare + `](?s:.*)/`
-		others += ` & ~/\s*[` + calls.bare + `](?s:.*)/`
-	}
-	words := w.rule("WORDS", "/(?s:.+)/"+condition)
 	switch {
 	case calls.open == "":
+		words := w.rule("WORDS", "/(?s:.+)/ & ~/\\s*["+calls.bare+"](?s:.*)/")
 		return fmt.Sprintf("%s(%s | %s)", thoughts, words, marked)
 	case w.tags.tag(calls.open).isToken():
+		words := w.rule("WORDS", "/(?s:.+)/")
 		return fmt.Sprintf("%s(%s | %s? %s)", thoughts, words, words, marked)
 	}
-	return fmt.Sprintf("%s(%s | %s %s)", thoughts, words, w.until(calls.open, 0, -1, others), call)
+	words := w.rule("WORDS", "/(?s:.+)/"+w.without(calls.open))
+	return fmt.Sprintf("%s(%s | %s %s)", thoughts, words, w.until(calls.open, 0, -1, ""), call)
 }
 
 // reasoning is what the model may think, or goes on to think, before it answers.

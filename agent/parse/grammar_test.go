@@ -37,24 +37,24 @@ func TestConstrain(t *testing.T) {
 		want         []string
 	}{
 		{"one call", "hermes", qwen, Answer{Must: true}, []string{
-			`start: (<[256]> TEXT3? <[257]> /[ \n]{1,3}/?)? <[258]> "\n" call1 <[259]>`,
+			`start: (<[256]> TEXT2? <[257]> /[ \n]{1,3}/?)? <[258]> "\n" call1 <[259]>`,
 			`json0: %json ` + object,
 			`call1: "{\"name\": \"f\", \"arguments\": " json0 "}\n"`,
-			`HAS2: /(?s:.*)/ "</think>" /(?s:.*)/`,
-			`TEXT3: /(?s:.{1,})/ & ~HAS2`}},
+			`TEXT2: /(?s:.{1,})/`}},
 		{"the prompt thinks", "hermes", qwen, Answer{Must: true, Prompt: prompt}, []string{
-			`start: TEXT3? <[257]> /[ \n]{1,3}/? <[258]> "\n" call1 <[259]>`}},
+			`start: TEXT2? <[257]> /[ \n]{1,3}/? <[258]> "\n" call1 <[259]>`}},
 		{"words or calls", "hermes", nil, Answer{Several: true}, []string{
-			`WORDS4: /(?s:.+)/ & ~HAS2 & ~HAS3`,
-			`[suffix="<tool_call>"]: /(?s:.{0,})/ & ~HAS2 & ~HAS3`,
+			`HAS2: /(?s:.*)/ "<tool_call>" /(?s:.*)/`,
+			`WORDS3: /(?s:.+)/ & ~HAS2`,
+			`until4[suffix="<tool_call>"]: /(?s:.{0,})/ & ~HAS2`,
 			`call1 "</tool_call>" ("\n" "<tool_call>" "\n" call1 "</tool_call>")*)`}},
 		{"an answer of a schema", "llama", llama3, Answer{Response: json.RawMessage(`{"const":1}`)}, []string{
 			`start: (call1 | json2)`, `json2: %json {"const":1,` + guidance + "}"}},
 		{"words, where calls have no mark", "llama", llama3, Answer{}, []string{
-			`start: (WORDS3 | call1)`, `WORDS3: /(?s:.+)/ & ~HAS2 & ~/\s*[{](?s:.*)/`, `HAS2: /(?s:.*)/ "<function=" /(?s:.*)/`}},
+			`start: (WORDS2 | call1)`, `WORDS2: /(?s:.+)/ & ~/\s*[{](?s:.*)/`}},
 		{"a token within a mark", "deepseek-v3.2", v32, Answer{Must: true}, []string{`"<" <[256]> "function_calls>" "\n" call`, `"<" <[256]> "invoke name=\"f\">\n"`}},
 		{"the end of a message is the engine's", "harmony", gptOSS, Answer{Must: true, Stops: []int32{262}}, []string{
-			`start: (<[259]> "analysis" <[258]> TEXT3? <[257]> <[256]> "assistant")? <[259]> call1`,
+			`start: (<[259]> "analysis" <[258]> TEXT2? <[257]> <[256]> "assistant")? <[259]> call1`,
 			`call1: "commentary to=functions.f " <[260]> "json" <[258]> json0`, `%json {"type":"object","properties":{},` + compact}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -65,6 +65,37 @@ func TestConstrain(t *testing.T) {
 				require.Contains(t, lark, line)
 			}
 		})
+	}
+}
+
+// TestExact: where a grammar writes the answer, what else looks like a call is text, but
+// behind a call.
+func TestExact(t *testing.T) {
+	tools := []Callable{{Name: "f", Schema: offered[0].InputSchema}, {Name: "g", Schema: offered[2].InputSchema}}
+	for _, c := range []struct {
+		format, answer, want string
+		vocabulary           vocabulary
+	}{
+		{"hermes", "a <function=f></function> <tool_call>\n{\"name\": \"g\", \"arguments\": {}}\n</tool_call>", "T[a <function=f></function>] M[ ] C[g {}] M[\n</tool_call>]", qwen},
+		{"generic", "```json\n{\"name\": \"f\"}\n```", "T[```json\n{\"name\": \"f\"}\n```]", nil},
+		{"fenced", "{\"name\": \"f\"} ```tool_code\ng()\n```\n```tool_code\ng()\n```", "T[{\"name\": \"f\"}] M[ ] C[g {}] M[\n```\n] C[g {}] M[\n```]", nil},
+		{"llama", `{"name": "f", "parameters": {}}; {"name": "g", "parameters": {}}`, `C[f {}] M[; ] C[g {}]`, llama3},
+		{"llama", `a <function=f>{}</function>`, `T[a <function=f>{}</function>]`, llama3},
+		{"pythonic", "[f()]", "T[[f()]]", lfm},
+		{"minimax", "<invoke name=\"f\"> <minimax:tool_call>\n<invoke name=\"f\">\n</invoke>\n<invoke name=\"g\">\n</invoke>\n</minimax:tool_call>",
+			"T[<invoke name=\"f\">] M[ ] C[f {}] M[\n] C[g {}] M[\n</minimax:tool_call>]", m2},
+	} {
+		f, _ := Named(c.format)
+		var tokenizer Tokenizer
+		if c.vocabulary != nil {
+			tokenizer = c.vocabulary
+		}
+		_, written, err := f.Constrain(tokenizer, Answer{Tools: tools, Several: true})
+		require.NoError(t, err)
+		p, err := written.New(tokenizer, Options{Tools: offered})
+		require.NoError(t, err)
+		tokens := c.vocabulary.tokens(c.answer)
+		require.Equal(t, c.want, show(parse(t, p, tokens, c.vocabulary.input(tokens))), "%s: %s", c.format, c.answer)
 	}
 }
 

@@ -3,6 +3,7 @@ package parse
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -42,6 +43,9 @@ type machine struct {
 	dialect dialect // nil where there are no calls
 	think   thinking
 	initial Kind // Reasoning where the prompt ends inside of it
+	// exact is the mark of calls where a grammar writes the answer; empty where they have
+	// none.
+	exact *string
 
 	prose   Kind // Text or Reasoning
 	fresh   bool // the answer, or its text behind reasoning, has no text yet
@@ -143,7 +147,7 @@ func (m *machine) marksOf() []*tag {
 	if m.dialect != nil {
 		for _, t := range m.dialect.opens() {
 			// Models call while they reason. Only tokens are sure to be meant.
-			if m.prose == Text || t.isToken() {
+			if t.isToken() || m.prose == Text && m.mayOpen(t) {
 				tags = append(tags, t)
 			}
 		}
@@ -151,12 +155,18 @@ func (m *machine) marksOf() []*tag {
 	return tags
 }
 
+// mayOpen reports whether characters may be a mark at which a call begins: where a grammar
+// writes the answer only the one of the grammar is, and behind a call others.
+func (m *machine) mayOpen(t *tag) bool {
+	return m.exact == nil || *m.exact != "" && strings.HasPrefix(*m.exact, t.literal) || m.called && m.fresh
+}
+
 // say passes prose on up to the next mark.
 func (m *machine) say(final bool) bool {
 	if len(m.buf) == 0 {
 		return false
 	}
-	if m.dialect != nil && m.prose == Text && m.fresh {
+	if m.dialect != nil && m.prose == Text && m.fresh && (m.exact == nil || *m.exact == "" || m.called) {
 		n := spaceAfter(m.buf, 0)
 		switch m.judge(n, nil, final) {
 		case undecided:

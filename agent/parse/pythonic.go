@@ -156,7 +156,7 @@ func writePythonic(w *writer) form {
 	list := w.list(w.pythonCalls(), ", ")
 	for _, marks := range [][2]string{{"<|tool_call_start|>", "<|tool_call_end|>"}, {"<|python_start|>", "<|python_end|>"}} {
 		if w.tags.tag(marks[0]).isToken() && w.tags.tag(marks[1]).isToken() {
-			return form{open: marks[0], body: list + " " + w.mark(marks[1]), bare: `\[`}
+			return form{open: marks[0], body: list + " " + w.mark(marks[1])}
 		}
 	}
 	return form{body: list, bare: `\[`}

@@ -53,7 +53,7 @@ func (w *writer) gemmaValue(c *Callable, s []byte, quote string, hops int) strin
 func (w *writer) gemmaTyped(c *Callable, of string, s []byte, m map[string]json.RawMessage, quote string, hops int) string {
 	switch of {
 	case "string":
-		return w.mark(quote) + " " + w.text(c, s, func(_ []string, least, most int) string { return w.until(quote, least, most, "") })
+		return w.mark(quote) + " " + w.text(c, s, func(_ []string, least, most int) string { return w.until(quote, least, most, w.without(quote)) })
 	case "array":
 		return w.gemmaList(c, m, quote, hops)
 	case "object":
