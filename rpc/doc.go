@@ -9,6 +9,6 @@
 // A message comes in through frame.go (bytes to bodies), message.go (bodies to
 // requests), stream.go (what jsonrpc2.Conn sees) and conn.go (dispatch), where
 // a row of methods.go says what is done and line.go what has to wait for what. It
-// goes out through conn.go (responses) or batch.go (notifications of generations)
+// goes out through conn.go (responses) or batch.go and delta.go (notifications of generations)
 // and writer.go. Start with Serve in server.go.
 package rpc

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -57,7 +58,8 @@ func logMessage(r slog.Record) schema.LogMessageParams {
 
 // LogSink is a writer that never blocks, for logs: a client that does not read
 // our standard error must not stop the server. It keeps up to 1 MiB, writes it
-// from a goroutine of its own and drops what is beyond, saying how much.
+// from a goroutine of its own and drops what is beyond, or what cannot be written,
+// saying how much.
 type LogSink struct {
 	out  io.Writer
 	note func(dropped int) []byte
@@ -118,8 +120,11 @@ func (s *LogSink) run() {
 		if len(chunk) == 0 {
 			return
 		}
-		if _, err := s.out.Write(chunk); err != nil {
-			return // there is nowhere left to say so
+		// A disk that is full may have room again, and then is told of this.
+		if n, err := s.out.Write(chunk); err != nil {
+			s.mu.Lock()
+			s.dropped += bytes.Count(chunk[n:], []byte("\n"))
+			s.mu.Unlock()
 		}
 		spare = chunk
 	}

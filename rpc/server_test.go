@@ -275,6 +275,36 @@ func TestLogSink(t *testing.T) {
 	})
 }
 
+// full is a disk that has room for what comes first and then from time to time.
+type full struct {
+	bytes.Buffer
+	is bool
+}
+
+func (f *full) Write(p []byte) (int, error) {
+	if f.is {
+		n := bytes.IndexByte(p, '\n') + 1
+		_, _ = f.Buffer.Write(p[:n])
+		return n, syscall.ENOSPC
+	}
+	return f.Buffer.Write(p)
+}
+
+// TestLogSinkOnAFullDisk goes on when there is room again, and says what is missing.
+func TestLogSinkOnAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := new(full)
+		sink := rpc.NewLogSink(disk, func(n int) []byte { return fmt.Appendf(nil, "(%d dropped)\n", n) })
+		for i, text := range []string{"a\n", "b\nc\nd\n", "e\n"} {
+			synctest.Wait()
+			disk.is = i == 1
+			_, _ = sink.Write([]byte(text))
+		}
+		require.NoError(t, sink.Close())
+		require.Equal(t, "a\nb\n(2 dropped)\ne\n", disk.String())
+	})
+}
+
 // blocked is a writer for an hour.
 type blocked struct{}
 

@@ -165,3 +165,40 @@ func TestWords(t *testing.T) {
 		require.GreaterOrEqual(t, taken[name], 2, name)
 	}
 }
+
+// TestUnknownMembersAnywhere: in the params of every method, at every depth, members
+// that nobody knows are passed over, and so is _meta.
+func TestUnknownMembersAnywhere(t *testing.T) {
+	_, messages := JSONWords(t)
+	objects := 0
+	var strew func(v any) any
+	strew = func(v any) any {
+		switch v := v.(type) {
+		case map[string]any:
+			objects++
+			for name, member := range v {
+				v[name] = strew(member)
+			}
+			v["_meta"], v["unknown"], v["UNKNOWN"] = map[string]any{"id": 1}, []any{nil, "}"}, 1e300
+		case []any:
+			for i := range v {
+				v[i] = strew(v[i])
+			}
+		}
+		return v
+	}
+	for _, text := range messages {
+		m, problem := parse([]byte(text), schema.DefaultLimits())
+		require.Nil(t, problem, text)
+		row := byName[m.method]
+		if row == nil {
+			continue // the server's own
+		}
+		var params any
+		require.NoError(t, json.Unmarshal(m.params, &params))
+		strewn, err := json.Marshal(strew(params))
+		require.NoError(t, err)
+		require.NoError(t, schema.Decode(strewn, reflect.New(row.params).Interface()), "%s", strewn)
+	}
+	require.Greater(t, objects, 100)
+}

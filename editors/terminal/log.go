@@ -21,7 +21,7 @@ func NewLog(w io.Writer, o Options) *slog.Logger {
 func DroppedNote(o Options) func(lines int) []byte {
 	return func(lines int) []byte {
 		var b bytes.Buffer
-		NewLog(&b, o).Error("log lines dropped: nobody read them", "lines", lines)
+		NewLog(&b, o).Error("log lines dropped: nobody read them, or they could not be written", "lines", lines)
 		return b.Bytes()
 	}
 }

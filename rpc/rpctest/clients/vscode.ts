@@ -46,10 +46,10 @@ const connection = createMessageConnection(new StreamMessageReader(server.stdout
 const client = new Client(connection);
 
 /** What has been heard of each generation. */
-const streams = new Map<string, { text: string; seq: number; deltas: number; first?: () => void }>();
+const streams = new Map<string, { text: string; arguments: string; seq: number; deltas: number; first?: () => void }>();
 function stream(id: string) {
   let s = streams.get(id);
-  if (!s) streams.set(id, s = { text: "", seq: 0, deltas: 0 });
+  if (!s) streams.set(id, s = { text: "", arguments: "", seq: 0, deltas: 0 });
   return s;
 }
 client.on("generate/status", (p) => assert.equal(p.seq, stream(p.generationId).seq++));
@@ -61,7 +61,10 @@ client.on("generate/toolCall", (p) => {
 client.on("generate/delta", (p) => {
   const s = stream(p.generationId);
   assert.equal(p.seq, s.seq++, "no gap and no change of order");
-  for (const part of p.parts) s.text += part.text;
+  for (const part of p.parts) {
+    if (part.channel === "toolArguments") s.arguments += `${part.name ?? ""}${part.text}`;
+    else s.text += part.text;
+  }
   s.deltas++;
   s.first?.();
 });
@@ -114,6 +117,10 @@ const weather: protocol.ToolSpec = {
   inputSchema: { type: "object", properties: { place: { type: "string" }, days: { type: "integer" } }, required: ["place"] },
 };
 const registered = await client.request("tool-register", { tools: [weather] });
+for (const enabled of [false, true]) {
+  const switched = await client.request("tools/setEnabled", { names: ["weather"], enabled });
+  assert.equal(switched.tools[0]?.enabled, enabled);
+}
 const listed = await client.request("tools/list", {});
 assert.equal(listed.tools[0]?.digest, registered.registered[0]?.digest);
 assert.deepEqual(listed.tools[0]?.inputSchema, weather.inputSchema);
@@ -137,12 +144,13 @@ client.serve("tool/call", async (p, token) => {
 });
 const session = await client.request("session/new", { system: "Be brief.", tools: ["weather"] });
 const cold = await client.request("generate", {
-  generationId: "d", sessionId: session.sessionId, messages: say("How is the weather in Oslo?"),
+  generationId: "d", sessionId: session.sessionId, messages: say("How is the weather in Oslo?"), stream: { toolArguments: true },
 });
 assert.equal(cold.stopReason, "end_turn");
 assert.equal(text(cold), "It is cold there.");
 assert.equal(cold.usage.rounds, 2);
 assert.deepEqual(calls, ["weather pending", "weather running", "weather running", "weather completed"]);
+assert.match(stream("d").arguments, /^weather\{"place": ?"Oslo"\}$/, "seen while it was written");
 assert.match(stream("d").text, /^Let me see\..*It is cold there\.$/s);
 await client.request("session/close", { sessionId: session.sessionId });
 
