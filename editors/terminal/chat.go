@@ -172,7 +172,7 @@ func (t *chat) openTerminal() (restore func(), err error) {
 		view.fail(err)
 	}
 	t.view = view
-	t.reader = &typedReader{in: in, out: out, colours: colours, history: h, complete: t.complete, warn: view.fail, interrupted: &t.interrupted}
+	t.reader = &typedReader{in: in, out: out, screen: view.screen, colours: colours, history: h, complete: t.complete, warn: view.fail, interrupted: &t.interrupted}
 	return quiet(in)
 }
 
@@ -244,8 +244,7 @@ func (t *chat) banner() {
 // loop talks until there is nothing more to say.
 func (t *chat) loop(ctx context.Context) error {
 	for !t.leave {
-		t.view.gap()
-		text, err := t.reader.Read(ctx)
+		text, err := t.read(ctx)
 		switch {
 		case errors.Is(err, io.EOF):
 			return t.view.failure()
@@ -261,6 +260,24 @@ func (t *chat) loop(ctx context.Context) error {
 		}
 	}
 	return t.view.failure()
+}
+
+// read reads the next message. An interrupt that comes as a signal, and not as a key, ends
+// it, but not one that was meant for what has ended meanwhile.
+func (t *chat) read(ctx context.Context) (string, error) {
+	select {
+	case <-t.signals:
+		t.interrupted = time.Now()
+	default:
+	}
+	waiting, stop := t.untilInterrupt(ctx)
+	defer stop()
+	t.view.gap()
+	text, err := t.reader.Read(waiting)
+	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
+		return "", errInterrupted
+	}
+	return text, err
 }
 
 // answer does what a person says: a command, or a message to the model.
@@ -346,7 +363,7 @@ func (t *chat) load(ctx context.Context, id string) error {
 
 // open goes over to a conversation.
 func (t *chat) open(c conversation, model, assistant string, d *schema.Display, warnings []string) {
-	c.assistant = cmp.Or(assistant, "Assistant")
+	c.assistant, c.display = cmp.Or(assistant, "Assistant"), schema.Display{Thinking: 1000, Response: 1000}
 	if d != nil {
 		c.display = *d
 	}

@@ -83,20 +83,30 @@ func (t *chat) command(ctx context.Context, name, argument string) error {
 
 // nearestAction is the name that a mistyped one may mean.
 func nearestAction(name string) string {
-	tree := &cobra.Command{SuggestionsMinimumDistance: 2}
+	tree := new(cobra.Command)
 	for _, a := range chatActions() {
 		tree.AddCommand(&cobra.Command{Use: a.names[0], Run: func(*cobra.Command, []string) {}})
 	}
-	if near := tree.SuggestionsFor(strings.ToLower(name)); len(near) > 0 {
-		return near[0]
+	for tree.SuggestionsMinimumDistance = 1; tree.SuggestionsMinimumDistance < 3; tree.SuggestionsMinimumDistance++ {
+		if near := tree.SuggestionsFor(strings.ToLower(name)); len(near) > 0 {
+			return near[0]
+		}
 	}
 	return ""
 }
 
-// complete completes the name of a command.
+// complete completes the name of a command, or that of a setting behind \set.
 func (t *chat) complete(line string) (ways []string) {
-	if !strings.HasPrefix(line, `\`) && !strings.HasPrefix(line, "/") || strings.Contains(line, " ") {
+	if !strings.HasPrefix(line, `\`) && !strings.HasPrefix(line, "/") {
 		return nil
+	}
+	if before, name, ok := strings.Cut(line, " "); ok {
+		for _, n := range t.settingNames() {
+			if before[1:] == "set" && strings.HasPrefix(n, name) {
+				ways = append(ways, before+" "+n+"=")
+			}
+		}
+		return ways
 	}
 	for _, a := range chatActions() {
 		if way := line[:1] + a.names[0]; strings.HasPrefix(way, strings.ToLower(line)) {
@@ -307,20 +317,24 @@ func (t *chat) showEnd(messages []schema.Message) {
 			answer = m.Content.Text()
 		}
 	}
-	most := t.display.Response
 	if question != "" {
-		t.view.remark("> " + shortTo(question, most))
+		text, _ := shortTo(question, t.display.Response)
+		t.view.remark("> " + text)
 	}
 	if answer != "" {
-		t.view.whole(t.assistant, shortTo(answer, most))
+		text, note := shortTo(answer, t.display.Response)
+		t.view.whole(t.assistant, text)
+		if note != "" {
+			t.view.remark(note)
+		}
 	}
 }
 
-// shortTo is text of at most so many characters, with a note where it is cut.
-func shortTo(text string, most int) string {
+// shortTo is text of at most so many characters, and a note where it is cut.
+func shortTo(text string, most int) (short, note string) {
 	runes := []rune(text)
 	if len(runes) <= most {
-		return text
+		return text, ""
 	}
-	return fmt.Sprintf("%s…\n\n(%d of %d characters)", string(runes[:most]), most, len(runes))
+	return strings.TrimSpace(string(runes[:most])) + "…", fmt.Sprintf("(%d of %d characters)", most, len(runes))
 }

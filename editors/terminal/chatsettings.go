@@ -89,9 +89,6 @@ func setting(text string) (name string, value json.RawMessage, err error) {
 	return name, schema.AppendString(nil, strings.ToValidUTF8(written, "\uFFFD")), nil
 }
 
-// ownSettings are those of the chat itself, which \set changes too.
-var ownSettings = []string{"stats"}
-
 // setOne changes a setting from the next turn on.
 func (t *chat) setOne(ctx context.Context, argument string) error {
 	name, value, err := setting(argument)
@@ -119,8 +116,7 @@ func (t *chat) setOne(ctx context.Context, argument string) error {
 	}
 	t.set = next
 	for _, s := range r.Settings {
-		switch s.Key {
-		case name:
+		if s.Key == name {
 			t.view.print(fmt.Sprintf("%s = %s", s.Key, settingText(s.Value)))
 		}
 	}
@@ -193,8 +189,27 @@ func (t *chat) list(ctx context.Context, what string) error {
 	if len(lines) == 0 {
 		return errors.New("this conversation has no settings")
 	}
-	t.view.print(lines...)
+	stats := "on"
+	if t.flags.quiet {
+		stats = "off"
+	}
+	t.view.print(append(lines, fmt.Sprintf("%-*s = %s  (chat)", width, "stats", stats))...)
 	return nil
+}
+
+// settingNames are the keys that \set takes.
+func (t *chat) settingNames() []string {
+	names := []string{"stats"}
+	r, err := t.agent.SessionSettings(context.Background(), schema.SessionSettingsParams{SessionID: t.id})
+	if err != nil { // of which Tab is no place to tell
+		return names
+	}
+	for _, s := range r.Settings {
+		if s.When == schema.WhenTurn {
+			names = append(names, s.Key)
+		}
+	}
+	return names
 }
 
 // settingText is a value for people, of one line.

@@ -22,6 +22,7 @@ func (t *chat) say(ctx context.Context, text string) error {
 	ctx, stop := t.untilInterrupt(ctx)
 	defer stop()
 	t.turns++
+	arguments := true
 	answer := t.view.answer(t.assistant, t.display)
 	host := &turnHost{chat: t, answer: answer, interrupt: func() { t.signals <- os.Interrupt }}
 	r, err := t.agent.Generate(ctx, schema.GenerateParams{
@@ -31,6 +32,7 @@ func (t *chat) say(ctx context.Context, text string) error {
 		Messages:     []schema.Message{{Role: schema.RoleUser, Content: schema.TextContent(strings.ToValidUTF8(text, "\uFFFD"))}},
 		ToolMode:     schema.ToolCallback,
 		Settings:     t.turnSettings(),
+		Stream:       schema.StreamPolicy{ToolArguments: &arguments},
 	}, answer, host)
 	answer.end()
 	if err != nil {
@@ -156,12 +158,14 @@ func indented(raw json.RawMessage) string {
 	return "  " + b.String()
 }
 
-// inShort is text on one line of some hundred characters.
+// maxShort is how much inShort leaves, in characters.
+const maxShort = 200
+
+// inShort is text on one line, cut where it is long.
 func inShort(text string) string {
-	const most = 200
 	text = strings.Join(strings.Fields(text), " ")
-	if runes := []rune(text); len(runes) > most {
-		return fmt.Sprintf("%s… (%d characters)", string(runes[:most]), len(runes))
+	if runes := []rune(text); len(runes) > maxShort {
+		return fmt.Sprintf("%s… (%d characters)", string(runes[:maxShort]), len(runes))
 	}
 	return text
 }

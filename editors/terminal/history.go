@@ -23,6 +23,7 @@ const (
 type history struct {
 	file    string // empty where it is not written down
 	entries []string
+	torn    bool // the file's last line has no end
 }
 
 // openHistory reads a history. Lines that make no sense are left out.
@@ -35,6 +36,7 @@ func openHistory(file string) (*history, error) {
 		}
 		return &history{}, fmt.Errorf("history: %w", err)
 	}
+	h.torn = len(data) > 0 && data[len(data)-1] != '\n'
 	for line := range bytes.Lines(data) {
 		var text string
 		if json.Unmarshal(line, &text) == nil && text != "" {
@@ -44,6 +46,7 @@ func openHistory(file string) (*history, error) {
 	if n := len(h.entries); n > maxHistory {
 		h.entries = slices.Clone(h.entries[n-maxHistory:])
 		if n > 2*maxHistory {
+			h.torn = false
 			return h, h.rewrite()
 		}
 	}
@@ -81,10 +84,15 @@ func (h *history) add(text string) error {
 	if err != nil {
 		return fmt.Errorf("history: %w", err)
 	}
-	_, err = f.Write(historyLine(text))
+	line := historyLine(text)
+	if h.torn {
+		line = append([]byte("\n"), line...)
+	}
+	_, err = f.Write(line)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("history: %w", err)
 	}
+	h.torn = false
 	return nil
 }
 

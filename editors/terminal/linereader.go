@@ -95,6 +95,7 @@ func (*pipeReader) Choose(context.Context, string, string) (rune, error) { retur
 // typedReader reads what a person types on a terminal.
 type typedReader struct {
 	in, out  *os.File
+	screen   *screen // which waits while a person types
 	colours  bool
 	history  *history
 	complete func(line string) []string
@@ -135,6 +136,7 @@ func (r *typedReader) Choose(ctx context.Context, question, keys string) (rune, 
 }
 
 func (r *typedReader) run(ctx context.Context, m tea.Model) error {
+	defer r.screen.hold()()
 	_, err := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(r.in), tea.WithOutput(r.out), tea.WithoutSignalHandler()).Run()
 	switch {
 	case ctx.Err() != nil:

@@ -57,15 +57,17 @@ func (v *terminalView) remark(text string) { v.paragraph(text, look{faint: true}
 
 func (v *terminalView) fail(err error) { v.paragraph(err.Error(), look{colour: red}) }
 
-// paragraph shows text in lines of the terminal.
-func (v *terminalView) paragraph(text string, l look) {
+func (v *terminalView) paragraph(text string, l look) { v.screen.print(v.lines(text, l)...) }
+
+// lines is text broken into lines of the terminal.
+func (v *terminalView) lines(text string, l look) []string {
 	columns, _ := v.screen.size()
 	lines, _ := wrap(cells(text, l), columns)
 	painted := make([]string, len(lines))
 	for i := range lines {
 		painted[i] = paint(lines[i], v.colours)
 	}
-	v.screen.print(painted...)
+	return painted
 }
 
 func (v *terminalView) log() io.Writer { return logLines{v} }
@@ -108,6 +110,7 @@ type liveAnswer struct {
 	shown   bool     // something of the answer was
 	status  string   // what is done while nothing is written
 	thought int      // characters of reasoning so far
+	call    string   // of a tool, as far as it is written
 	drawn   time.Time
 	pause   time.Duration
 	timer   *time.Timer // of the next drawing, which is due then; nil where none is
@@ -161,13 +164,15 @@ func (a *liveAnswer) begin(channel schema.Channel) {
 
 // cut is the part of more reasoning that is shown.
 func (a *liveAnswer) cut(text string) string {
-	room := max(a.thinking-a.thought, 0)
-	n := utf8.RuneCountInString(text)
+	room, n := a.thinking-a.thought, utf8.RuneCountInString(text)
 	a.thought += n
-	if n <= room {
+	switch {
+	case room <= 0:
+		return ""
+	case n <= room:
 		return text
 	}
-	return string([]rune(text)[:room])
+	return string([]rune(text)[:room]) + "…"
 }
 
 // resize tells the flow how wide the screen is.
@@ -188,8 +193,7 @@ func (a *liveAnswer) close() {
 	}
 	a.settled = append(a.settled, a.flow.end()...)
 	if a.channel == schema.ChannelReasoning && a.thought > a.thinking {
-		note := fmt.Sprintf("(%d of %d characters of reasoning)", a.thinking, a.thought)
-		a.settled = append(a.settled, paint(cells(note, look{faint: true}), a.view.colours))
+		a.settled = append(a.settled, a.view.lines(fmt.Sprintf("(%d of %d characters of reasoning)", a.thinking, a.thought), look{faint: true})...)
 	}
 	a.flow, a.status = nil, ""
 }
@@ -227,7 +231,7 @@ func (a *liveAnswer) draw() {
 		open = a.flow.open()
 	}
 	if a.status != "" {
-		open = append(open[:len(open):len(open)], paint(cells(a.status, look{faint: true}), a.view.colours))
+		open = append(open[:len(open):len(open)], a.view.lines(a.status, look{faint: true})...)
 	}
 	a.view.screen.show(a.settled, open)
 	a.settled = nil
@@ -235,7 +239,18 @@ func (a *liveAnswer) draw() {
 }
 
 // Arguments implements agent.Sink.
-func (*liveAnswer) Arguments(context.Context, string, string, string, int) {}
+func (a *liveAnswer) Arguments(_ context.Context, _, name, text string, _ int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if name != "" {
+		a.call = "→ " + name + " "
+	}
+	if a.call += text; len(a.call) > 2*maxShort {
+		a.call = a.call[:2*maxShort] // which is not shown to its end
+	}
+	a.status = strings.ToValidUTF8(inShort(a.call), "")
+	a.soon(a.pause - time.Since(a.drawn))
+}
 
 // Logprobs implements agent.Sink.
 func (*liveAnswer) Logprobs([]schema.TokenLogprobs) {}
@@ -246,8 +261,7 @@ func (a *liveAnswer) Status(s schema.GenerateStatus) {
 	defer a.mu.Unlock()
 	if s.Retry != "" {
 		a.close()
-		note := "(This answer does not count: " + retryReason(s.Retry) + ". The model is asked again.)"
-		a.settled = append(a.settled, paint(cells(note, look{faint: true}), a.view.colours))
+		a.settled = append(a.settled, a.view.lines("(This answer does not count: "+retryReason(s.Retry)+". The model is asked again.)", look{faint: true})...)
 		a.draw()
 	}
 	switch s.State {
@@ -290,14 +304,10 @@ func (a *liveAnswer) ToolCall(u schema.GenerateToolCall) {
 		if u.Status == schema.CallFailed || u.Status == schema.CallRejected || u.Status == schema.CallCancelled {
 			l.colour = red
 		}
-		columns, _ := a.view.screen.size()
 		if u.Status == schema.CallPending && a.shown {
 			a.settled = append(a.settled, "")
 		}
-		lines, _ := wrap(cells(line, l), columns)
-		for _, line := range lines {
-			a.settled = append(a.settled, paint(line, a.view.colours))
-		}
+		a.settled = append(a.settled, a.view.lines(line, l)...)
 		a.shown = true
 		a.draw()
 	}

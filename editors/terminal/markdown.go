@@ -2,6 +2,7 @@ package terminal
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/chroma/v2"
@@ -129,11 +130,11 @@ func (p *page) hang(first, others string, columns, width int, content func(width
 
 func (p *page) list(n *ast.List, width int) []string {
 	var lines []string
-	number, last := n.Start, n.Start+n.ChildCount()-1
+	number := n.Start
 	for item := n.FirstChild(); item != nil; item = item.NextSibling() {
 		mark := "• "
 		if n.IsOrdered() {
-			mark = fmt.Sprintf("%*d. ", len(fmt.Sprint(last)), number)
+			mark = fmt.Sprintf("%d. ", number)
 			number++
 		}
 		if len(lines) > 0 && !n.IsTight {
@@ -174,19 +175,35 @@ func (p *page) raw(n ast.Node) string {
 	return b.String()
 }
 
+// languages are those that are coloured, as chroma calls them. Some of its other lexers do
+// not come to an end on text that is not theirs, and a model decides what they get.
+var languages = strings.Split("Bash|Bash Session|C|C++|C#|CMake|CSS|Dart|Diff|Docker|Elixir|Erlang|Go|GraphQL|Haskell|HTML|HTTP|INI|Java|"+
+	"JavaScript|JSON|Julia|Kotlin|Lua|Makefile|Nix|OCaml|Objective-C|Perl|PHP|PowerShell|Protocol Buffer|Python|R|react|Ruby|Rust|Scala|SQL|Swift|"+
+	"Terraform|TOML|TypeScript|VimL|XML|YAML|Zig", "|")
+
 // highlight colours code in a language by its name.
 func highlight(language, source string) []cell {
 	lexer := lexers.Get(language)
-	if lexer == nil || language == "" {
+	if language == "" || lexer == nil || !slices.Contains(languages, lexer.Config().Name) {
 		return cells(source, look{})
 	}
-	tokens, err := chroma.Coalesce(lexer).Tokenise(nil, source)
+	next, err := lexer.Tokenise(nil, source)
 	if err != nil {
 		return cells(source, look{})
 	}
 	var all []cell
-	for t := range tokens.Stdlib() {
+	var whole strings.Builder
+	// Tokens may be empty, but a lexer that makes many of these makes them for ever.
+	for range 4*len(source) + 64 {
+		t := next()
+		if t == chroma.EOF {
+			break
+		}
+		whole.WriteString(t.Value)
 		all = append(all, cells(t.Value, tokenLook(t.Type))...)
+	}
+	if strings.TrimRight(whole.String(), "\n") != strings.TrimRight(source, "\n") {
+		return cells(source, look{})
 	}
 	for len(all) > 0 && all[len(all)-1].text == "\n" { // lexers end with a line end
 		all = all[:len(all)-1]

@@ -21,6 +21,10 @@ type screen struct {
 	open    []string
 	columns int // of the screen then
 	err     error
+
+	held    int      // others have the terminal
+	waiting []string // lines that stay, for when they are done
+	next    []string // what is open then
 }
 
 // Sequences that x/ansi does not put together.
@@ -33,6 +37,34 @@ const (
 func (s *screen) show(settled, open []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.held > 0 {
+		s.waiting, s.next = append(s.waiting, settled...), open
+		return
+	}
+	s.draw(settled, open)
+}
+
+// hold leaves the terminal to others until release is called: what is shown meanwhile
+// waits. What is open stays there, as lines that others wrote.
+func (s *screen) hold() (release func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held++; s.held == 1 {
+		s.draw(s.open, nil)
+	}
+	return sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.held--; s.held == 0 {
+			waiting, next := s.waiting, s.next
+			s.waiting, s.next = nil, nil
+			s.draw(waiting, next)
+		}
+	})
+}
+
+// draw is show with the lock held.
+func (s *screen) draw(settled, open []string) {
 	columns, rows := s.size()
 	open = open[max(len(open)-max(rows-1, 1), 0):]
 	same := 0
@@ -97,9 +129,12 @@ func (s *screen) rowsFrom(from, columns int) (rows int) {
 // print writes lines that stay, above what is open.
 func (s *screen) print(lines ...string) {
 	s.mu.Lock()
-	open := s.open
-	s.mu.Unlock()
-	s.show(lines, open)
+	defer s.mu.Unlock()
+	if s.held > 0 {
+		s.waiting = append(s.waiting, lines...)
+		return
+	}
+	s.draw(lines, s.open)
 }
 
 func (s *screen) write(text string) {

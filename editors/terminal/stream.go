@@ -37,6 +37,7 @@ type documentFlow struct {
 }
 
 func (f *documentFlow) feed(text string) (settled []string) {
+	text = strings.ReplaceAll(text, "\r", "") // of the line ends of others
 	for len(text) > 0 {
 		n := max(maxBlock-len(f.source), 0)
 		if n < len(text) {

@@ -11,7 +11,8 @@ import (
 
 // quiet makes a terminal show nothing of what is typed, until restore is called: what is
 // typed while an answer is written waits for the next prompt and does not stand in the
-// middle of it. Keys that send signals do so.
+// middle of it. Ctrl-C sends its signal; Ctrl-Z would leave the shell a terminal that
+// shows nothing, and does not.
 func quiet(f *os.File) (restore func(), err error) {
 	before, err := unix.IoctlGetTermios(int(f.Fd()), getTermios)
 	if err != nil {
@@ -20,7 +21,7 @@ func quiet(f *os.File) (restore func(), err error) {
 	t := *before
 	t.Lflag &^= unix.ECHO | unix.ICANON
 	t.Iflag &^= unix.ICRNL // or the key that ends a message would end a line of it
-	t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 1, 0
+	t.Cc[unix.VMIN], t.Cc[unix.VTIME], t.Cc[unix.VSUSP] = 1, 0, noKey
 	if err := unix.IoctlSetTermios(int(f.Fd()), setTermios, &t); err != nil {
 		return nil, fmt.Errorf("terminal: %w", err)
 	}

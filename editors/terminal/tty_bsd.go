@@ -11,6 +11,7 @@ import (
 const (
 	getTermios = unix.TIOCGETA
 	setTermios = unix.TIOCSETA
+	noKey      = 0xff // _POSIX_VDISABLE
 )
 
 // discardInput throws away what was typed and not read.

@@ -9,6 +9,7 @@ import (
 const (
 	getTermios = unix.TCGETS
 	setTermios = unix.TCSETS
+	noKey      = 0 // _POSIX_VDISABLE
 )
 
 // discardInput throws away what was typed and not read.
