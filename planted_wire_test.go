@@ -34,6 +34,7 @@ func init() {
 		{"log files", "rpc/logfile.go", "+int64(len(lines)) > l.max", "> 4*l.max", "./rpc", "TestLogFile", nil},
 		{"log files of many", "rpc/logfile.go", "!os.SameFile(is, at) ||", "at == nil ||", "./rpc", "TestLogFileOfTwo", nil},
 		{"limits", "main.go", "\t\tLimits:          o.Limits,\n", "", ".", "TestLimitsFrom", []string{"-tags=scripted"}},
+		{"R7, answers", "rpc/message.go", " > limits.MaxIDBytes && !m.response:", " > limits.MaxIDBytes:", "./rpc", "TestTranscripts$", nil},
 		{"tools that are off", "tools/registry.go", "\t\tif set[i].Enabled {\n", "\t\tif set[i].Name != \"\" {\n", "./tools", "TestSetEnabled", nil},
 		{"arguments of calls", "rpc/batch.go", "label{schema.ChannelToolArguments, callID, name}", "label{schema.ChannelToolArguments, callID, callID}", "./rpc", "TestTranscripts$", nil},
 		{"S4", "rpc/delta.go", "p.text = append(p.text, text...)", "p.text = append(p.text[:0], text...)", "./rpc", "TestS4", nil},

@@ -60,9 +60,10 @@ func parse(body []byte, limits schema.Limits) (m message, problem *schema.Error)
 	} else if first != '{' {
 		return m, invalid("the message is %s, want an object", describe(body))
 	}
+	m.response = raw.method == nil && (raw.result != nil || raw.err != nil)
 	idProblem := m.setID(raw, limits)
-	if raw.method == nil && (raw.result != nil || raw.err != nil) {
-		m.response, m.result, m.problem = true, raw.result, problem
+	if m.response {
+		m.result, m.problem = raw.result, problem
 		if firstByte(raw.err) != 'n' { // null is none
 			m.failed = raw.err
 		}
@@ -110,7 +111,8 @@ func (m *message) setID(raw members, limits schema.Limits) *schema.Error {
 		return nil
 	case raw.ids > 1: // which one is meant?
 		return nil
-	case len(raw.id) > limits.MaxIDBytes:
+	// An id of ours comes back as the client writes it, maybe all in escapes.
+	case len(raw.id) > limits.MaxIDBytes && !m.response:
 		return invalid("the id is longer than %d bytes", limits.MaxIDBytes)
 	}
 	key, ok := idKey(raw.id)

@@ -418,11 +418,13 @@ func TestGenerateChecksItsFlagsFirst(t *testing.T) {
 
 func TestWhatMakesNoSense(t *testing.T) {
 	for want, args := range map[string][]string{
-		`models: takes no arguments, got "x"`:                                                      {"models", "x"},
-		`schema: got "generate", want one of ["prompt-config" "profiles"]`:                         {"schema", "generate"},
-		`unknown command "modles"; did you mean "models"? (harmonyd --help lists them)`:            {"modles"},
-		"--stdio=false: there is no other way to serve":                                            {"--stdio=false"},
-		`invalid argument "maxInFlight" for "--limit" flag: got "maxInFlight", want NAME=NUMBER`:   {"--limit", "maxInFlight"},
+		`models: takes no arguments, got "x"`:                                                    {"models", "x"},
+		`schema: got "generate", want one of ["prompt-config" "profiles"]`:                       {"schema", "generate"},
+		`unknown command "modles"; did you mean "models"? (harmonyd --help lists them)`:          {"modles"},
+		"--stdio=false: there is no other way to serve":                                          {"--stdio=false"},
+		`invalid argument "maxInFlight" for "--limit" flag: got "maxInFlight", want NAME=NUMBER`: {"--limit", "maxInFlight"},
+		`invalid argument "most=1" for "--limit" flag: no limit "most": want one of maxMessageBytes, maxHeaderLineBytes, maxHeaderBytes, ` +
+			`maxDepth, maxIdBytes, maxInFlight, maxQueuedGenerations, maxTools, maxToolBytes, maxSessions`: {"--limit", "most=1"},
 		`invalid argument "maxInFlight=0" for "--limit" flag: maxInFlight: got 0, want 1 to 65536`: {"--limit", "maxInFlight=0"},
 	} {
 		r := run(t, Commands{}, args...)
