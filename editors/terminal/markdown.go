@@ -150,7 +150,7 @@ func (p *page) list(n *ast.List, width int) []string {
 
 // code renders a block of code, whose lines are broken where they are full.
 func (p *page) code(language string, n ast.Node, width int) []string {
-	source := strings.TrimRight(strings.ReplaceAll(p.raw(n), "\t", "    "), "\n")
+	source := strings.Trim(strings.ReplaceAll(p.raw(n), "\t", "    "), "\n")
 	var lines []string
 	if language != "" {
 		lines = p.lines(chop(cells(language, look{faint: true, italic: true}), width))
