@@ -155,8 +155,11 @@ kill-long: ## kill 2000 processes that write to a conversation
 	CGO_ENABLED=0 go test -count=1 ./agent/conversation -run TestD1 -kills 2000 -v -timeout 0
 
 .PHONY: constrain-long
-constrain-long: deps ## 2,000 random schemas, four texts to each, and 100 by the default model: all must validate
-	go test -count=1 ./engine -run 'TestConstrainedTexts|TestDefaultModelWrites' -v -timeout 0 -schemas 2000 -seeds 4 -ownschemas 100
+constrain-long: deps ## 2,000 random schemas, four texts to each, and 100 by the default model: all must validate; record it
+	@mkdir -p .bench
+	{ $(RECORDED); go test -count=1 ./engine -run 'TestConstrainedTexts|TestDefaultModelWrites' -v -timeout 0 -schemas 2000 -seeds 4 -ownschemas 100 | \
+	    sed -nE 's/^ *[a-z_]+_test.go:[0-9]+: (.* texts, .*)/\1/p; /FAIL|Error/p'; } | tee .bench/constrained.txt
+	[[ $$(grep -c 'all of these valid' .bench/constrained.txt) == 2 ]] && ! grep -qE 'FAIL|Error' .bench/constrained.txt && mv .bench/constrained.txt engine/testdata/constrained.txt
 
 .PHONY: json-schema-suite
 # make test runs it too, in a second.

@@ -199,8 +199,6 @@ func (e *envelope) check(t *testing.T, ids []int32) (calls int) {
 // with valid arguments, and where one call is asked for exactly that: with marks that are
 // tokens and marks that are text, where nothing but calls may come, where words may come
 // first, and where the prompt has the model think.
-//
-// Planted break: a value may hold the mark that ends it.
 func TestConstrainedCallsAreCalls(t *testing.T) {
 	valid := map[string]*schema.Validator{}
 	for _, c := range callables {

@@ -140,9 +140,9 @@ func (w *writing) write(t *testing.T, e *Engine, m *Model, req job.Request, sche
 	require.NoError(t, validate(t, schema, text), "%s\n%s", schema, text)
 }
 
-func (w *writing) report(t *testing.T) {
-	t.Logf("%d texts, %d ended, all of these valid; %d tokens, %d of them forced; %d masks, %d late, %v each, at most %v",
-		w.texts, w.ended, w.tokens, w.stats.Forced, w.stats.Masks, w.stats.LateMasks,
+func (w *writing) report(t *testing.T, name string) {
+	t.Logf("%s: %d texts, %d ended, all of these valid; %d tokens, %d of them forced; %d masks, %d late, %v each, at most %v",
+		name, w.texts, w.ended, w.tokens, w.stats.Forced, w.stats.Masks, w.stats.LateMasks,
 		w.stats.MaskTime/time.Duration(max(w.stats.Masks, 1)), w.stats.LongestMask)
 	require.GreaterOrEqual(t, float64(w.ended), 0.99*float64(w.texts), "of bounded schemas")
 	require.Positive(t, w.stats.Forced)
@@ -174,7 +174,7 @@ func TestConstrainedTextsAreValid(t *testing.T) {
 			w.write(t, e, m, req, schema)
 		}
 	}
-	w.report(t)
+	w.report(t, "random weights")
 }
 
 // TestDefaultModelWritesToSchemas is the same with the default model, which is asked
@@ -192,7 +192,7 @@ func TestDefaultModelWritesToSchemas(t *testing.T) {
 		req.Sampling = job.Sampling{Temperature: 0.8, Seed: uint64(i), HasSeed: true}
 		w.write(t, e, m, req, schema)
 	}
-	w.report(t)
+	w.report(t, "the default model")
 }
 
 // scriptedMatcher is a grammar of a scripted model: in turn there is a choice, and then

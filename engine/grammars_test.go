@@ -66,8 +66,6 @@ func TestGrammarsAreCompiledOnce(t *testing.T) {
 }
 
 // TestGrammarsAreBounded: by their number and by the bytes of their sources.
-//
-// Planted break: drop does not count.
 func TestGrammarsAreBounded(t *testing.T) {
 	s, _ := countedGrammars(t)
 	before := native.Live()

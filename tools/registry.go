@@ -16,6 +16,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"harmonyd/schema"
 )
@@ -336,6 +337,7 @@ func (r *Registry) compile(specs []schema.ToolSpec) ([]tool, error) {
 		return nil, err
 	}
 	tools := make([]tool, len(specs))
+	holds := r.patient()
 	var bad []schema.FieldError
 	size, subschemas := 0, 0
 	for i, s := range specs {
@@ -346,7 +348,7 @@ func (r *Registry) compile(specs []schema.ToolSpec) ([]tool, error) {
 		if subschemas > maxSubschemas {
 			return nil, full("the schemas of one registration have more than %d subschemas", maxSubschemas)
 		}
-		more, err := tools[i].define(i, s, r.holds)
+		more, err := tools[i].define(i, s, holds)
 		if err != nil {
 			return nil, err
 		}
@@ -361,6 +363,23 @@ func (r *Registry) compile(specs []schema.ToolSpec) ([]tool, error) {
 		return nil, schema.ToolSchemaInvalid(bad[:min(len(bad), maxPlaces)]...)
 	}
 	return tools, nil
+}
+
+// maxHoldTime is how long one registration asks what grammars hold, in which thousands of
+// tools as people write them are asked for.
+const maxHoldTime = time.Second
+
+// patient is holds for one registration: when it has taken its time nothing more is held,
+// whatever is asked, so that clients do not wait for schemas that were made to be hard.
+func (r *Registry) patient() func(json.RawMessage) error {
+	var spent time.Duration
+	return func(inputSchema json.RawMessage) error {
+		if spent > maxHoldTime {
+			return errors.New("the schemas of this registration take too long to make grammars of")
+		}
+		defer func(begin time.Time) { spent += time.Since(begin) }(time.Now())
+		return r.holds(inputSchema)
+	}
 }
 
 // define makes t the tool that s, the ith of its request, defines. It returns

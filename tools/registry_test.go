@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -260,6 +262,33 @@ func TestUnconstrained(t *testing.T) {
 			Message: "uniqueItems cannot be held by a grammar, and the tool is strict"}}, wire.Data.Errors)
 	}
 	require.Equal(t, []string{"fine", "odd"}, names(r))
+}
+
+// TestHoldingIsBounded: what takes too long to ask is not held, and named.
+func TestHoldingIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		r := NewRegistry(schema.DefaultLimits(), func(s json.RawMessage) error {
+			asked++
+			time.Sleep(maxHoldTime / 4)
+			return errors.New("no")
+		})
+		begin := time.Now()
+		var specs []schema.ToolSpec
+		for i := range 20 {
+			specs = append(specs, spec(fmt.Sprint("t", i), `{"properties":{"a":{"uniqueItems":true},"b":{"uniqueItems":true}}}`))
+		}
+		res, err := register(r, false, specs...)
+		require.NoError(t, err)
+		require.Less(t, time.Since(begin), 2*maxHoldTime)
+		require.Equal(t, 5, asked)
+		for i := range res.Registered {
+			require.Equal(t, []schema.Unconstrained{{InstancePath: fmt.Sprintf("/tools/%d/inputSchema", i)}}, res.Registered[i].Unconstrained)
+		}
+		_, err = register(r, true, specs[0])
+		require.NoError(t, err)
+		require.Equal(t, 7, asked, "the next registration has time of its own")
+	})
 }
 
 // enabled are the tools of a session that are on, as a list and as a generation that
