@@ -42,6 +42,11 @@ var marksOf = map[string][]string{
 // wordless are formats whose calls begin an answer or not at all.
 var wordless = map[string]bool{"llama": true, "pythonic": true, "harmony": true}
 
+// temptations are texts that are marks of some format, or calls.
+var temptations = []string{"\n</parameter>\n", "</parameter>\n", "<parameter=city>\n", "<tool_call>\n", "</tool_call>", "</arg_value>", "<arg_key>on</arg_key>", `<|"|>`,
+	"<function=now>\n</function>", "```tool_code\nnow()\n```", "[now()]", `{"name": "now", "arguments": {}}`, "functools[", `<invoke name="now">`, "</think>\n", "</｜DSML｜parameter>\n",
+	"<｜tool▁call▁begin｜>", "[TOOL_CALLS][", `"}`, `")]`, "})"}
+
 // thoughts are the marks that open reasoning, by those that end it.
 var thoughts = map[string]string{"</think>": "<think>", "[/THINK]": "[THINK]", "<|END_THINKING|>": "<|START_THINKING|>", "<channel|>": "<|channel>"}
 
@@ -96,7 +101,7 @@ func walker(t testing.TB, marks []string) *native.Tokenizer {
 var callables = []parse.Callable{
 	{Name: "get_weather", Strict: true, Schema: json.RawMessage(`{"type":"object","properties":{"city":{"type":"string","minLength":1,"maxLength":6},"days":{"type":"integer","minimum":1,"maximum":14},"unit":{"enum":["c","f"]},"on":{"type":"boolean"}},"required":["city","unit"],"additionalProperties":false}`)},
 	{Name: "b-2", Schema: json.RawMessage(`{"type":"object","$defs":{"color":{"enum":["red","blue"]},"point":{"type":"object","properties":{"x":{"type":"integer","minimum":0,"maximum":9},"s":{"type":"string","maxLength":3}},"required":["x"],"additionalProperties":false}},
-		"properties":{"l":{"type":"array","items":{"type":"integer","minimum":0,"maximum":99},"minItems":1,"maxItems":3},"c":{"$ref":"#/$defs/color"},"o":{"$ref":"#/$defs/point"},"m":{"anyOf":[{"type":"string","maxLength":3},{"type":"null"}]},"names":{"anyOf":[{"type":"array","items":{"type":"string","maxLength":2},"maxItems":2},{"type":"null"}]}},"required":["l"],"additionalProperties":false}`)},
+		"properties":{"l":{"type":"array","items":{"type":"integer","minimum":0,"maximum":99},"minItems":1,"maxItems":3},"c":{"$ref":"#/$defs/color"},"o":{"$ref":"#/$defs/point"},"m":{"anyOf":[{"type":"string","maxLength":3},{"type":"null"}]},"names":{"anyOf":[{"type":"array","items":{"type":"string","maxLength":2},"maxItems":2},{"type":"null"}]},"text":{"type":"string"}},"required":["l"],"additionalProperties":false}`)},
 	{Name: "now", Schema: json.RawMessage(`{"type":"object","properties":{},"additionalProperties":false}`)},
 }
 
@@ -108,7 +113,7 @@ func walk(t *testing.T, r *rand.Rand, g *native.Grammar, lead []int32, eos int32
 	require.NoError(t, err)
 	defer m.Close()
 	mask := make([]uint32, m.MaskWords())
-	for len(ids) < 600 {
+	for len(ids) < 800 {
 		if m.IsStopped() {
 			return ids, true
 		}
@@ -116,6 +121,16 @@ func walk(t *testing.T, r *rand.Rand, g *native.Grammar, lead []int32, eos int32
 		require.NoError(t, err)
 		if len(forced) == 0 && len(ids) < len(lead) {
 			forced = lead[len(ids) : len(ids)+1]
+		}
+		if len(forced) == 0 && r.IntN(6) == 0 {
+			// What would mislead a reader, as far as the grammar lets it in.
+			for _, b := range []byte(temptations[r.IntN(len(temptations))]) {
+				if m.Consume(int32(b)) != nil {
+					break
+				}
+				ids = append(ids, int32(b))
+			}
+			continue
 		}
 		if len(forced) == 0 {
 			require.NoError(t, m.Mask(mask))

@@ -27,7 +27,7 @@ func init() {
 		{"reasoning budget", "agent/budget.go", "prompt = slices.Concat(prompt, t.ids, mark)", "prompt = slices.Concat(prompt, mark)", "./agent", "TestReasoningBudget", nil},
 		{"fallbacks", "agent/prompt/fit.go", "\tcase calls && !a.parallel:\n", "\tcase calls && a.parallel:\n", "./agent/prompt", "TestFit", nil},
 		{"constrained calls, values", "agent/parse/qwencoder.go", "\"\\n\", condition, m.parameterEnd, m.parameter)", "\"\\n\", condition)", ".", "TestConstrainedCallsAreCalls", nil},
-		{"constrained calls, marks", "agent/parse/machine.go", "t.isToken() || m.prose == Text && m.mayOpen(t)", "t.isToken() || m.prose == Text", ".", "TestConstrainedCallsAreCalls", nil},
+		{"constrained calls, marks", "agent/parse/machine.go", "t.isToken() || m.prose == Text && m.mayOpen(t)", "t.isToken() || m.prose == Text", "./agent/parse", "TestExact", nil},
 		{"unconstrained keywords", "schema/hold.go", "\tif h.check(h.without()) == nil {\n\t\treturn\n", "\tif len(paths) > 1 || h.check(h.without()) == nil {\n\t\treturn\n", ".", "TestUnconstrainedIsNamed", nil},
 		{"a turn compiles once", "engine/grammars.go", "\t\tif g.constraint == c {\n", "\t\tif g.constraint == c && g.users > 0 {\n", "./engine", "TestATurnCompilesOnce", nil},
 		{"one upload a step", "engine/sample/process.go", "\twords := s.FromUint32s(mask, len(mask))\n", "\ts.FromUint32s(mask, len(mask))\n\twords := s.FromUint32s(mask, len(mask))\n", "./engine", "TestOneUploadAStep", nil},

@@ -146,3 +146,31 @@ func TestConstraintsThatCannotBeHeld(t *testing.T) {
 		require.Equal(t, []schema.FieldError{c.place}, wire.Data.Errors, name)
 	}
 }
+
+// TestConstraintBehindReasoning: where the budget of reasoning ends it, what follows is held
+// to a grammar that begins there, and does not let the model think again.
+func TestConstraintBehindReasoning(t *testing.T) {
+	script := strings.Replace(worldScript, `{"contains": "</think>", "text": "thought"}`,
+		`{"contains": "found", "text": "<|channel|>final<|message|>done"},
+		{"contains": "on and on<|end|>", "text": "<|channel|>commentary to=functions.look <|constrain|>json<|message|>{\"q\":\"x\"}"},
+		{"contains": "ponder", "text": "<|channel|>analysis<|message|>on and on and on and on"}`, 1)
+	spied := &spy{scripted: newScripted(t, script), harmony: true}
+	a := New(spied, newBox(t, schema.ToolSpec{Name: "look"}), Options{})
+	defer a.Close()
+	s, err := a.NewSession(t.Context(), schema.SessionNewParams{Settings: json.RawMessage(`{"reasoning_budget": 9}`)})
+	require.NoError(t, err)
+	p := chat("ponder with a tool")
+	p.SessionID, p.ToolMode, p.ToolChoice = s.SessionID, schema.ToolCallback, &schema.ToolChoice{Mode: schema.ToolChoiceRequired}
+	res, err := a.Generate(t.Context(), p, &recorder{}, &fakeHost{call: func(context.Context, schema.ToolCallParams) (schema.ToolResult, error) {
+		return schema.ToolResult{Content: schema.TextContent("found")}, nil
+	}})
+	require.NoError(t, err)
+	require.Equal(t, "done", res.Message.Content.Text())
+	require.Equal(t, "on and on", res.Messages[0].Content.Reasoning())
+	require.JSONEq(t, `{"q":"x"}`, string(res.Messages[0].ToolCalls[0].Arguments))
+	require.Len(t, spied.asked, 3)
+	require.Contains(t, spied.asked[0].Constraint.Source, `"analysis"`)
+	require.Contains(t, spied.asked[1].Constraint.Source, "functions.look")
+	require.NotContains(t, spied.asked[1].Constraint.Source, `"analysis"`)
+	require.Equal(t, job.Constraint{}, spied.asked[2].Constraint)
+}
