@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -222,4 +223,30 @@ func TestChatOnAPipe(t *testing.T) {
 	require.ErrorAs(t, err, &exit, "where nobody reads it, a mistake ends the chat")
 	require.Equal(t, 1, exit.ExitCode())
 	require.Empty(t, string(out))
+}
+
+// TestPromptConfigFolders: the keys of folders count where the program begins with them, and
+// then a session has nothing to say of them.
+func TestPromptConfigFolders(t *testing.T) {
+	root := t.TempDir()
+	config := filepath.Join(root, "p.json")
+	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, `{"logs_dir": %q, "chats_dir": %q, "assistant_greeting": "Hello {n}.", "placeholders": {"n": "you"}}`,
+		filepath.Join(root, "logs"), filepath.Join(root, "chats")), 0o600))
+	for _, args := range [][]string{{"chat", "--prompt-config", config, "colours"}, {"generate", "--prompt-config", config, "colours"}} {
+		cmd := chatProgram(t, append(args, "--log-level", "info")...)
+		cmd.Env = append(cmd.Env, "HARMONYD_STATE="+filepath.Join(root, "state"))
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		require.Contains(t, string(out), "blue")
+		require.NotContains(t, string(out), "has no effect")
+		if args[0] == "chat" {
+			require.Contains(t, string(out), "Hello you.")
+		}
+	}
+	kept, err := filepath.Glob(filepath.Join(root, "chats", "*.jsonl"))
+	require.NoError(t, err)
+	require.Len(t, kept, 1, "generate keeps nothing")
+	log, err := os.ReadFile(filepath.Join(root, "logs", "harmonyd.log"))
+	require.NoError(t, err)
+	require.Equal(t, 2, strings.Count(string(log), "msg=generation "), "%s", log)
 }

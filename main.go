@@ -51,15 +51,16 @@ func commands(in, out *os.File) terminal.Commands {
 		Serve: func(ctx context.Context, o terminal.Options, s terminal.ServeOptions) error {
 			return serve(ctx, in, out, o, s)
 		},
-		Agent: func(_ context.Context, o terminal.Options) (terminal.Agent, func(), error) {
-			return openAgent(o, terminal.NewLog(os.Stderr, o))
+		Agent: func(ctx context.Context, o terminal.Options) (terminal.Agent, func(), error) {
+			return openChat(ctx, o, os.Stderr)
 		},
-		Chat:   openChat,
-		State:  stateRoot,
-		Models: openModels,
-		Bench:  openBench,
-		Doctor: examine,
-		Schema: rpc.Publish,
+		Chat:    openChat,
+		State:   stateRoot,
+		Folders: configuredFolders,
+		Models:  openModels,
+		Bench:   openBench,
+		Doctor:  examine,
+		Schema:  rpc.Publish,
 
 		Conversations: openConversations,
 		MigrateChat:   migrateChat,
@@ -80,7 +81,7 @@ func openAgent(o terminal.Options, log *slog.Logger) (*agent.Agent, func(), erro
 		log.Warn("conversations are not kept", "err", err)
 	}
 	a := agent.New(eng, tools.NewRegistry(o.Limits, eng.CheckSchema), agent.Options{
-		Log: log, State: stateRoot(o), Conversations: store, Configs: configFolders(o), MaxSessions: o.Limits.MaxSessions,
+		Log: log, State: stateRoot(o), Conversations: store, Configs: configFolders(o), Folders: profile.Folders(o.Folders), MaxSessions: o.Limits.MaxSessions,
 	})
 	return a, func() { a.Close(); closeEngine() }, nil
 }

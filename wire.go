@@ -30,7 +30,7 @@ func (w wireAgent) Generate(ctx context.Context, p schema.GenerateParams, s rpc.
 	return w.Agent.Generate(ctx, p, s, h)
 }
 
-// openChat wires an agent for a chat.
+// openChat wires an agent for a command, which logs to a file or else to log.
 func openChat(_ context.Context, o terminal.Options, log io.Writer) (terminal.ChatAgent, func(), error) {
 	if o.LogFile != "" {
 		sink, err := openLogSink(o)

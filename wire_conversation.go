@@ -8,8 +8,10 @@ import (
 
 	"github.com/adrg/xdg"
 
+	"harmonyd/agent"
 	"harmonyd/agent/conversation"
 	"harmonyd/editors/terminal"
+	"harmonyd/schema"
 )
 
 // conversations gives the folder of conversations the types that the terminal declares.
@@ -23,6 +25,12 @@ func openStore(o terminal.Options) (*conversation.Store, error) {
 // configFolders are where prompt configs and profiles are looked for.
 func configFolders(o terminal.Options) []string {
 	return []string{cmp.Or(o.ConfigRoot, filepath.Join(xdg.ConfigHome, "harmonyd"))}
+}
+
+// configuredFolders are those that a prompt config names.
+func configuredFolders(o terminal.Options, p schema.SessionNewParams) (terminal.Folders, error) {
+	f, err := agent.Folders(p, configFolders(o))
+	return terminal.Folders(f), err
 }
 
 func openConversations(o terminal.Options) (terminal.Conversations, error) {

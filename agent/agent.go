@@ -21,6 +21,7 @@ import (
 
 	"harmonyd/agent/conversation"
 	"harmonyd/agent/parse"
+	"harmonyd/agent/profile"
 	"harmonyd/agent/prompt"
 	"harmonyd/engine/job"
 	"harmonyd/schema"
@@ -78,6 +79,8 @@ type Options struct {
 	// Configs are the folders of prompt configs and profiles, the first that has a file
 	// first.
 	Configs []string
+	// Folders are those of settings that the program has begun with.
+	Folders profile.Folders
 	// Conversations is where sessions are written down that are to be kept. Nil keeps
 	// none.
 	Conversations *conversation.Store
@@ -95,6 +98,7 @@ type Agent struct {
 	marks  *marks // nil where nothing is kept
 
 	configs       []string
+	folders       profile.Folders
 	conversations *conversation.Store // nil where there are none
 	maxSessions   int
 
@@ -118,7 +122,7 @@ type opened struct {
 // caller's to close. The Agent is closed before the engine.
 func New(engine Engine, tools Toolbox, o Options) *Agent {
 	a := &Agent{
-		engine: engine, tools: tools, log: o.Log, configs: o.Configs, conversations: o.Conversations,
+		engine: engine, tools: tools, log: o.Log, configs: o.Configs, folders: o.Folders, conversations: o.Conversations,
 		maxSessions: cmp.Or(o.MaxSessions, schema.DefaultLimits().MaxSessions),
 		opened:      make(map[string]*opened), sessions: make(map[string]*session), allowed: make(map[allowance]bool),
 	}

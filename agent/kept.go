@@ -154,7 +154,7 @@ func (a *Agent) takeUp(log *conversation.Log, p schema.SessionLoadParams) (*sess
 	if h := log.Header(); configured || !w.nothing() || h.Origin != nil {
 		c, err := a.configure(w, saved, profileName, h.Created.Local())
 		if err == nil {
-			err = s.settle(c)
+			err = s.settle(c, a.folders)
 		}
 		if err != nil {
 			return nil, err

@@ -35,7 +35,7 @@ func (a *Agent) NewSession(_ context.Context, p schema.SessionNewParams) (schema
 	if w := (wanted{p.PromptConfig, p.Profile, p.ProfilesFile, p.Settings}); !w.nothing() {
 		c, err := a.configure(w, profile.SavedChat{}, "", time.Now())
 		if err == nil {
-			err = s.settle(c)
+			err = s.settle(c, a.folders)
 		}
 		if err != nil {
 			return schema.SessionResult{}, err

@@ -129,17 +129,32 @@ func settingsError(path string, err error) error {
 	return e
 }
 
-// settle gives a session its settings and the conversation that they bring with them.
-func (s *session) settle(c *configuration) error {
+// Folders are those that settings name, for a program that is to begin with them: a
+// session that is given the same settings then has nothing to say of folders.
+func Folders(p schema.SessionNewParams, configs []string) (profile.Folders, error) {
+	a := &Agent{configs: configs}
+	c, err := a.configure(wanted{p.PromptConfig, p.Profile, p.ProfilesFile, p.Settings}, profile.SavedChat{}, "", time.Now())
+	if err != nil {
+		return profile.Folders{}, err
+	}
+	s, err := c.resolve(nil, profile.Config{})
+	return s.Folders, err
+}
+
+// settle gives a session its settings and what they bring with them. Open are the folders
+// that the program uses.
+func (s *session) settle(c *configuration, open profile.Folders) error {
 	settings, err := c.resolve(nil, profile.Config{})
 	if err != nil {
 		return err
 	}
 	s.config, s.prompt, s.display = c, settings.Prompt, schema.Display(settings.Display)
-	// What a session says of the folders of files comes too late: they are open.
-	for _, key := range []string{"logs_dir", "chats_dir", "models_dir"} {
-		if o := settings.Origin(key); o.Source != schema.FromDefault && o.Source != "" {
-			c.warn("%s: %s has no effect on a session: the program has opened its folders before; give it to the program", o, key)
+	// What a session says of the folders of files comes too late.
+	for _, f := range [][3]string{
+		{"logs_dir", settings.Folders.Logs, open.Logs}, {"chats_dir", settings.Folders.Chats, open.Chats}, {"models_dir", settings.Folders.Models, open.Models},
+	} {
+		if f[1] != "" && f[1] != f[2] {
+			c.warn("%s: %s has no effect on a session: the program has opened its folders before; give it to the program", settings.Origin(f[0]), f[0])
 		}
 	}
 	c.warnings = append(c.warnings, settings.Warnings...)

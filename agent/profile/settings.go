@@ -211,7 +211,7 @@ func settings(v Config, now time.Time) (Settings, error) {
 		MaxToolRounds: or(v.MaxToolIterations, 0),
 		Repair:        Repair{or(v.MaxResumeAttempts, 0)},
 		Display:       Display{or(v.TruncateThinking, 0), or(v.TruncateResponse, 0)},
-		Folders:       Folders{or(v.LogsDir, ""), or(v.ChatsDir, ""), or(v.ModelsDir, "")},
+		Folders:       Folders{home(or(v.LogsDir, "")), home(or(v.ChatsDir, "")), home(or(v.ModelsDir, ""))},
 		Log:           Log{or(v.LogMemoryStats, false), or(v.LogTimingStats, false)},
 		Performance:   or(v.PerformanceMode, false),
 	}

@@ -23,7 +23,6 @@ import (
 type ChatAgent interface {
 	Agent
 	Models(ctx context.Context) (schema.ModelsListResult, error)
-	NewSession(ctx context.Context, p schema.SessionNewParams) (schema.SessionResult, error)
 	LoadSession(ctx context.Context, p schema.SessionLoadParams) (schema.SessionLoadResult, error)
 	CloseSession(ctx context.Context, p schema.SessionParams) (schema.Empty, error)
 	SessionSettings(ctx context.Context, p schema.SessionSettingsParams) (schema.SessionSettingsResult, error)
@@ -32,9 +31,8 @@ type ChatAgent interface {
 
 // chatFlags are the flags of the chat command.
 type chatFlags struct {
+	configFlags
 	system                    string
-	promptConfig, profile     string
-	profilesFile              string
 	settings                  json.RawMessage // of settingFlags
 	resume, last              bool
 	noKeep, noMarkdown, quiet bool
@@ -87,9 +85,7 @@ Where standard input is no terminal, each of its lines is a message.`,
 	fl.BoolVar(&f.noKeep, "no-keep", false, "write nothing down: neither the conversation nor what is typed")
 	fl.BoolVar(&f.noMarkdown, "no-markdown", false, "show answers as they were written")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "show no counts of tokens and no times")
-	fl.StringVar(&f.promptConfig, "prompt-config", "", "`file` of a prompt config, or its name in the folder of configurations")
-	fl.StringVar(&f.profile, "profile", "", "`name` of a profile: a model and a prompt config")
-	fl.StringVar(&f.profilesFile, "profiles-file", "", "`file` of the profile (default profiles.json)")
+	f.configFlags.add(cmd)
 	settings.add(cmd)
 	return cmd
 }
@@ -135,7 +131,10 @@ func runChat(ctx context.Context, c Commands, o Options, f chatFlags, args []str
 		return err
 	}
 	defer restore()
-	a, closeAgent, err := c.Chat(ctx, o, t.view.log())
+	if t.options, err = f.begin(c, o, f.settings); err != nil {
+		return err
+	}
+	a, closeAgent, err := c.Chat(ctx, t.options, t.view.log())
 	if err != nil {
 		return err
 	}
@@ -320,10 +319,8 @@ func (t *chat) close() {
 
 // start begins a new conversation.
 func (t *chat) start(ctx context.Context) error {
-	p := schema.SessionNewParams{
-		Model: t.model, System: t.flags.system, Keep: !t.flags.noKeep,
-		PromptConfig: t.flags.promptConfig, Profile: t.flags.profile, ProfilesFile: t.flags.profilesFile, Settings: t.flags.settings,
-	}
+	p := t.flags.session(t.flags.settings)
+	p.Model, p.System, p.Keep = t.model, t.flags.system, !t.flags.noKeep
 	r, err := t.agent.NewSession(ctx, p)
 	var wire *schema.Error
 	if errors.As(err, &wire) && wire.Data.Kind == schema.KindUnsupported && p.Keep {

@@ -173,8 +173,9 @@ func TestChatFlagsAreSettings(t *testing.T) {
 	run := func(args ...string) ran {
 		t.Helper()
 		return run(t, Commands{
-			In:   strings.NewReader(""),
-			Chat: func(context.Context, Options, io.Writer) (ChatAgent, func(), error) { return f, func() {}, nil },
+			In:      strings.NewReader(""),
+			Chat:    func(context.Context, Options, io.Writer) (ChatAgent, func(), error) { return f, func() {}, nil },
+			Folders: noFolders,
 		}, append([]string{"chat", "--no-keep"}, args...)...)
 	}
 	r := run("-t", "0", "--top-k", "4", "-n", "100", "--reasoning-effort", "low", "--loop-detection", "full", "--logit-bias", "5=1", "--reseed-each-turn",

@@ -1,11 +1,14 @@
 package terminal
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -71,6 +74,40 @@ func (s *settingFlags) object() (json.RawMessage, error) {
 		keys[name] = value
 	}
 	return schema.Encode(keys)
+}
+
+// configFlags say which prompt config counts.
+type configFlags struct{ promptConfig, profile, profilesFile string }
+
+func (f *configFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.promptConfig, "prompt-config", "", "`file` of a prompt config, or its name in the folder of configurations")
+	fl.StringVar(&f.profile, "profile", "", "`name` of a profile: a model and a prompt config")
+	fl.StringVar(&f.profilesFile, "profiles-file", "", "`file` of the profile (default profiles.json)")
+}
+
+// session is a request for a session with the prompt config and settings.
+func (f *configFlags) session(settings json.RawMessage) schema.SessionNewParams {
+	return schema.SessionNewParams{PromptConfig: f.promptConfig, Profile: f.profile, ProfilesFile: f.profilesFile, Settings: settings}
+}
+
+// begin are the options of a program that begins with the folders that the prompt config
+// and settings name. What the command line and the environment say goes before.
+func (f *configFlags) begin(c Commands, o Options, settings json.RawMessage) (Options, error) {
+	folders, err := c.Folders(o, f.session(settings))
+	if err != nil {
+		return o, err
+	}
+	o.Folders = folders
+	o.ModelsRoot = cmp.Or(o.ModelsRoot, folders.Models)
+	o.ConversationsRoot = cmp.Or(o.ConversationsRoot, folders.Chats)
+	if folders.Logs != "" && o.LogFile == "" {
+		if err := os.MkdirAll(folders.Logs, 0o700); err != nil {
+			return o, fmt.Errorf("logs_dir: %w", err)
+		}
+		o.LogFile = filepath.Join(folders.Logs, "harmonyd.log")
+	}
+	return o, nil
 }
 
 // setting takes name=value apart. The agent reads numbers and truth values from strings,

@@ -3,6 +3,7 @@ package terminal
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,8 @@ import (
 
 // generateFlags are the flags of the generate command.
 type generateFlags struct {
+	configFlags
+	set        []string
 	system     string
 	raw, stats bool
 	maxTokens  int
@@ -36,6 +39,7 @@ ends the answer. The prompt may be "-" for standard input.`,
 		Example: `  harmonyd generate "Why is the sky blue?"
   harmonyd generate --temperature 0.7 --seed 1 "Write a haiku about rain"
   git diff | harmonyd generate --system "Write a commit message for this diff." -
+  harmonyd generate --prompt-config tutor.json --set max_tokens=200 "What is a monad?"
   harmonyd generate --raw "def fibonacci(n):"     # no chat template`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -47,6 +51,9 @@ ends the answer. The prompt may be "-" for standard input.`,
 			if err := checkFlags(f.params("")); err != nil {
 				return usage(err)
 			}
+			if f.raw && f.promptConfig+f.profile != "" {
+				return usage(errors.New("generate: --raw is for a prompt as it is, a prompt config for a conversation; give one of them"))
+			}
 			text := args[0]
 			if text == "-" {
 				b, err := io.ReadAll(c.In)
@@ -57,7 +64,7 @@ ends the answer. The prompt may be "-" for standard input.`,
 			}
 			p := f.params(text)
 			p.Model = o.Model
-			return generate(cmd.Context(), c, *o, p, f.stats)
+			return generate(cmd.Context(), c, *o, p, &f)
 		},
 	}
 	fl := cmd.Flags()
@@ -67,6 +74,8 @@ ends the answer. The prompt may be "-" for standard input.`,
 	fl.IntVarP(&f.maxTokens, "max-tokens", "n", 0, "most tokens to write; 0 means as many as the context holds")
 	addSamplingFlags(cmd, &f.sampling)
 	fl.IntVar(&f.logprobs, "logprobs", 0, "print each token's probability afterwards, and so many others in its place")
+	f.configFlags.add(cmd)
+	fl.StringArrayVar(&f.set, "set", nil, "set a key of a prompt config, as in `key=value`; may be repeated")
 	fl.StringArrayVar(&f.stop, "stop", nil, "end the answer before this `text`; may be repeated")
 	return cmd
 }
@@ -109,16 +118,60 @@ func checkFlags(p schema.GenerateParams) error {
 	return fmt.Errorf("--%s: %s", flagOf(place.InstancePath), place.Message)
 }
 
-func generate(ctx context.Context, c Commands, o Options, p schema.GenerateParams, stats bool) error {
+// configured reports whether settings count.
+func (f *generateFlags) configured() bool { return f.promptConfig+f.profile != "" || len(f.set) > 0 }
+
+// settings are the keys that were given. A bad answer is not asked for again unless they
+// say so: what was printed cannot be taken back.
+func (f *generateFlags) settings() (json.RawMessage, error) {
+	return (&settingFlags{others: append([]string{"max_resume_attempts=0"}, f.set...)}).object()
+}
+
+// openSession opens the session that the settings are for. A raw prompt has none, but the
+// settings of a turn.
+func (f *generateFlags) openSession(ctx context.Context, c Commands, a Agent, p *schema.GenerateParams, settings json.RawMessage) error {
+	if f.raw {
+		p.Settings = settings
+		return nil
+	}
+	n := f.session(settings)
+	n.Model = p.Model
+	s, err := a.NewSession(ctx, n)
+	if err != nil {
+		return err
+	}
+	for _, w := range s.Warnings {
+		fmt.Fprintln(c.Err, "harmonyd:", w)
+	}
+	p.SessionID, p.Model = s.SessionID, s.Model
+	return nil
+}
+
+func generate(ctx context.Context, c Commands, o Options, p schema.GenerateParams, f *generateFlags) error {
 	// The first Ctrl-C ends the answer; a second one ends the program as usual.
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
 	defer stop()
 	context.AfterFunc(ctx, stop)
+	var settings json.RawMessage
+	if f.configured() {
+		var err error
+		if settings, err = f.settings(); err != nil {
+			return usage(err)
+		}
+		if o, err = f.begin(c, o, settings); err != nil {
+			return err
+		}
+	}
 	a, closeAgent, err := c.Agent(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer closeAgent()
+	if settings != nil {
+		if err := f.openSession(ctx, c, a, &p, settings); err != nil {
+			return err
+		}
+	}
 
 	bar := newProgress(c.Err, c.ErrIsTerminal, "load")
 	// A person who asks for a model that crashed has seen it crash.
@@ -137,7 +190,7 @@ func generate(ctx context.Context, c Commands, o Options, p schema.GenerateParam
 		return fmt.Errorf("write the answer: %w", out.err)
 	}
 	printLogprobs(c.Err, r.Logprobs)
-	if stats {
+	if f.stats {
 		u := r.Usage
 		fmt.Fprintf(c.Err, "%s after %d tokens; %d of %d prompt tokens cached, prefill %s, first token %s, %.1f tokens/s\n",
 			r.StopReason, u.CompletionTokens, u.CachedTokens, u.PromptTokens,

@@ -76,6 +76,8 @@ type Commands struct {
 	Chat func(ctx context.Context, o Options, log io.Writer) (a ChatAgent, close func(), err error)
 	// State is the folder of what is remembered between runs.
 	State func(o Options) string
+	// Folders are those that a prompt config names.
+	Folders func(o Options, p schema.SessionNewParams) (Folders, error)
 	// Models opens the models folder.
 	Models func(o Options) (Models, error)
 	// Bench opens the harness that measures the engine.
@@ -109,6 +111,8 @@ type Options struct {
 	ConversationsRoot string
 	// ConfigRoot is the folder of prompt configs and profiles; empty means the platform's.
 	ConfigRoot string
+	// Folders are those of a prompt config, as far as it names them.
+	Folders Folders
 	// LogFile is where the server's log goes; empty means standard error. It and one
 	// predecessor are kept.
 	LogFile string
@@ -118,6 +122,9 @@ type Options struct {
 	level  slog.Level
 	format string // of the log, text or json
 }
+
+// Folders are those of files; empty means that nothing is said.
+type Folders struct{ Logs, Chats, Models string }
 
 // ServeOptions are the flags of the server.
 type ServeOptions struct {
@@ -145,6 +152,7 @@ func (s ServeOptions) check() error {
 type Agent interface {
 	Generate(ctx context.Context, p schema.GenerateParams, s agent.Sink, h agent.Host) (schema.GenerateResult, error)
 	LoadModel(ctx context.Context, p schema.ModelLoadParams, report func(done, total int64)) (schema.ModelLoadResult, error)
+	NewSession(ctx context.Context, p schema.SessionNewParams) (schema.SessionResult, error)
 }
 
 // Models is what the model commands need of the models folder.

@@ -28,8 +28,14 @@ type fake struct {
 	// logprobs are those of the result.
 	logprobs []schema.TokenLogprobs
 
-	asked  schema.GenerateParams
-	closed int
+	asked   schema.GenerateParams
+	session schema.SessionNewParams
+	closed  int
+}
+
+func (f *fake) NewSession(_ context.Context, p schema.SessionNewParams) (schema.SessionResult, error) {
+	f.session = p
+	return schema.SessionResult{SessionID: "s1", Model: "of the profile", Warnings: []string{"p.json: odd"}}, f.err
 }
 
 func (f *fake) Generate(ctx context.Context, p schema.GenerateParams, s agent.Sink, _ agent.Host) (schema.GenerateResult, error) {
@@ -113,9 +119,12 @@ func run(t *testing.T, c Commands, args ...string) ran {
 
 func withAgent(f *fake) Commands {
 	return Commands{
-		Agent: func(context.Context, Options) (Agent, func(), error) { return f, func() { f.closed++ }, nil },
+		Agent:   func(context.Context, Options) (Agent, func(), error) { return f, func() { f.closed++ }, nil },
+		Folders: noFolders,
 	}
 }
+
+func noFolders(Options, schema.SessionNewParams) (Folders, error) { return Folders{}, nil }
 
 func TestGenerateStreamsAndEndsTheLine(t *testing.T) {
 	f := &fake{pieces: []string{"Hel", "lo"}, reason: schema.StopEndTurn}
