@@ -54,13 +54,6 @@ func (s *session) held() conversation.Turn {
 	return conversation.Turn{PromptConfig: s.config.fileName, Profile: s.config.profile.Name, Configured: true}
 }
 
-// kept reports whether the session is written down.
-func (s *session) kept() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.log != nil
-}
-
 // close ends the writing, once the turn that runs has ended. What was appended is on
 // the disk.
 func (s *session) close() {

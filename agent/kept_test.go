@@ -27,6 +27,47 @@ func texts(messages []schema.Message) (all []string) {
 	return all
 }
 
+// TestForksWhileTurnsEnd: what a fork knows is what is written down of it, whenever a
+// turn ends.
+func TestForksWhileTurnsEnd(t *testing.T) {
+	dir := t.TempDir()
+	a := keeping(t, dir, `{"models": [{"id": "m"}]}`)
+	s, err := a.NewSession(t.Context(), schema.SessionNewParams{Keep: true})
+	require.NoError(t, err)
+	ended := make(chan error)
+	go func() {
+		var err error
+		for i := 0; i < 40 && err == nil; i++ {
+			p := chat("again")
+			p.SessionID = s.SessionID
+			_, err = a.Generate(t.Context(), p, &recorder{}, nil)
+		}
+		ended <- err
+	}()
+	store, err := conversation.OpenStore(dir)
+	require.NoError(t, err)
+	forks := 0
+	for running := true; running; forks++ {
+		select {
+		case err := <-ended:
+			require.NoError(t, err)
+			running = false
+		default:
+		}
+		r, err := a.ForkSession(t.Context(), schema.SessionParams{SessionID: s.SessionID})
+		require.NoError(t, err)
+		fork, err := a.session(r.SessionID)
+		require.NoError(t, err)
+		written, err := store.Load(r.SessionID)
+		require.NoError(t, err)
+		require.Equal(t, len(fork.messages), written.Len())
+		require.NoError(t, written.Close())
+		_, err = a.CloseSession(t.Context(), schema.SessionParams{SessionID: r.SessionID})
+		require.NoError(t, err)
+	}
+	require.Greater(t, forks, 5)
+}
+
 // TestKeptSessions goes on with a conversation in another process, forks it, and finds
 // all in the list.
 func TestKeptSessions(t *testing.T) {

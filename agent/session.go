@@ -107,11 +107,9 @@ func (a *Agent) ForkSession(_ context.Context, p schema.SessionParams) (schema.S
 	if err != nil {
 		return schema.SessionResult{}, err
 	}
-	fork := &session{model: s.model, tools: s.tools, turn: make(chan struct{}, 1), config: s.config, prompt: s.prompt, display: s.display, messages: s.conversation(nil)}
-	if s.kept() {
-		if fork.log, err = a.conversations.Fork(p.SessionID, ""); err != nil {
-			return schema.SessionResult{}, keptError(p.SessionID, err)
-		}
+	fork, err := s.fork(func() (*conversation.Log, error) { return a.conversations.Fork(p.SessionID, "") })
+	if err != nil {
+		return schema.SessionResult{}, keptError(p.SessionID, err)
 	}
 	r, err := a.keep(fork)
 	if err != nil {
@@ -122,6 +120,18 @@ func (a *Agent) ForkSession(_ context.Context, p schema.SessionParams) (schema.S
 		return schema.SessionResult{}, err
 	}
 	return r, nil
+}
+
+// fork copies a session, and with copied what is written down of it. No turn ends
+// between the two.
+func (s *session) fork(copied func() (*conversation.Log, error)) (fork *session, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fork = &session{model: s.model, tools: s.tools, turn: make(chan struct{}, 1), config: s.config, prompt: s.prompt, display: s.display, messages: s.messages}
+	if s.log != nil {
+		fork.log, err = copied()
+	}
+	return fork, err
 }
 
 // session finds an open session.
