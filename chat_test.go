@@ -72,7 +72,7 @@ func sit(t *testing.T, root string, args ...string) *person {
 				break
 			}
 		}
-		_ = p.window.Close()
+		_ = p.window.InputPipe().(io.Closer).Close() // ends the answers
 		<-answers
 		p.ended <- cmd.Wait()
 	}()

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -99,14 +100,16 @@ type chat struct {
 	reader   lineReader
 	view     chatView
 	signals  chan os.Signal // of Ctrl-C
-	// interrupted is when Ctrl-C ended a turn last.
-	interrupted time.Time
+	// interrupted is when Ctrl-C ended a turn last, in nanoseconds since 1970.
+	interrupted atomic.Int64
 
 	conversation
 	model string // as it was asked for; empty leaves the choice to the agent
 	turns int    // generations so far
 	leave bool
-	set   map[string]json.RawMessage // what \set says
+	// abandoned says that Ctrl-C leaves.
+	abandoned bool
+	set       map[string]json.RawMessage // what \set says
 }
 
 // conversation is what is talked about.
@@ -157,7 +160,10 @@ func (t *chat) openTerminal() (restore func(), err error) {
 	in, inIsFile := t.commands.In.(*os.File)
 	out, outIsFile := t.commands.Out.(*os.File)
 	if !inIsFile || !outIsFile || !IsTerminal(in) || !IsTerminal(out) || os.Getenv("TERM") == "dumb" {
-		t.reader, t.view = newPipeReader(t.commands.In), &plainView{out: t.commands.Out, err: t.commands.Err}
+		view := &plainView{out: t.commands.Out, err: t.commands.Err}
+		view.isTerminal = outIsFile && IsTerminal(out)
+		view.prompts = view.isTerminal && inIsFile && IsTerminal(in)
+		t.reader, t.view = newPipeReader(t.commands.In), view
 		return func() {}, nil
 	}
 	colours := os.Getenv("NO_COLOR") == ""
@@ -171,7 +177,7 @@ func (t *chat) openTerminal() (restore func(), err error) {
 		view.fail(err)
 	}
 	t.view = view
-	t.reader = &typedReader{in: in, out: out, screen: view.screen, colours: colours, history: h, complete: t.complete, warn: view.fail, interrupted: &t.interrupted}
+	t.reader = &typedReader{in: in, out: out, screen: view.screen, colours: colours, history: h, complete: t.complete, warn: view.fail, interrupted: func() time.Time { return time.Unix(0, t.interrupted.Load()) }}
 	return quiet(in)
 }
 
@@ -242,7 +248,7 @@ func (t *chat) banner() {
 
 // loop talks until there is nothing more to say.
 func (t *chat) loop(ctx context.Context) error {
-	for !t.leave {
+	for !t.leave && !t.abandoned {
 		text, err := t.read(ctx)
 		switch {
 		case errors.Is(err, io.EOF):
@@ -258,6 +264,9 @@ func (t *chat) loop(ctx context.Context) error {
 			return err
 		}
 	}
+	if t.abandoned {
+		return &ExitError{Code: exitInterrupted}
+	}
 	return t.view.failure()
 }
 
@@ -266,7 +275,7 @@ func (t *chat) loop(ctx context.Context) error {
 func (t *chat) read(ctx context.Context) (string, error) {
 	select {
 	case <-t.signals:
-		t.interrupted = time.Now()
+		t.interrupted.Store(time.Now().UnixNano())
 	default:
 	}
 	waiting, stop := t.untilInterrupt(ctx)

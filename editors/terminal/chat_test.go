@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -300,16 +299,21 @@ func TestChatInterrupts(t *testing.T) {
 	}
 	tb = sitDown(t, f, chatFlags{}, "one", "two", "three")
 	require.NoError(t, tb.begin(t.Context(), nil))
-	require.NoError(t, tb.loop(t.Context()))
+	require.Equal(t, exitInterrupted, ExitCode(tb.loop(t.Context())))
 	require.Len(t, f.said, 2, "the second interrupt left")
 	require.Contains(t, strings.Join(tb.window.lines(), "\n"), "and\nThe answer was cancelled.\n")
 
 	tb = sitDown(t, f, chatFlags{}, "one")
-	tb.interrupted = time.Now().Add(-time.Minute)
+	tb.view = &plainView{out: io.Discard}
+	require.NoError(t, tb.begin(t.Context(), nil))
+	require.Equal(t, exitInterrupted, ExitCode(tb.loop(t.Context())), "nobody sits there")
+	require.Len(t, f.said, 3)
+
+	tb = sitDown(t, f, chatFlags{}, "one")
 	require.NoError(t, tb.begin(t.Context(), nil))
 	tb.signals <- os.Interrupt // for what has ended
-	require.NoError(t, tb.loop(t.Context()))
-	require.Len(t, f.said, 3)
+	require.Equal(t, exitInterrupted, ExitCode(tb.loop(t.Context())), "twice within a second")
+	require.Len(t, f.said, 4)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -391,6 +395,11 @@ func TestPlainViewTellsOfTools(t *testing.T) {
 	a.end()
 	require.Equal(t, "yes\n", out.String())
 	require.Equal(t, "→ w {\"a\":1}\n✗ w failed: bad\uFFFD[2J\n", errs.String())
+	out.Reset()
+	v = &plainView{out: &out, isTerminal: true, prompts: true}
+	v.gap()
+	v.whole("", "a\x1b[2Jb")
+	require.Equal(t, "> a\uFFFD[2Jb\n", out.String())
 	v = &plainView{out: brokenWriter{}, err: &errs}
 	v.print("x")
 	require.EqualError(t, v.failure(), "write the answer: gone")

@@ -49,7 +49,7 @@ func (t *chat) say(ctx context.Context, text string) error {
 }
 
 // untilInterrupt ends work at Ctrl-C. A second one within a second leaves the chat when
-// the work has ended.
+// the work has ended; where no person sits at it, the first one does.
 func (t *chat) untilInterrupt(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	stopped, done := make(chan struct{}), make(chan struct{})
@@ -58,8 +58,9 @@ func (t *chat) untilInterrupt(ctx context.Context) (context.Context, context.Can
 		for {
 			select {
 			case <-t.signals:
-				t.leave = t.leave || time.Since(t.interrupted) < leaveWithin
-				t.interrupted = time.Now()
+				now := time.Now()
+				before := time.Unix(0, t.interrupted.Swap(now.UnixNano()))
+				t.abandoned = t.abandoned || now.Sub(before) < leaveWithin || !t.view.interactive()
 				cancel()
 			case <-stopped:
 				return

@@ -41,8 +41,11 @@ type answerView interface {
 // plainView writes the answers as they are, and all else where the diagnostics go.
 type plainView struct {
 	out, err io.Writer
-	answers  int
-	failed   error
+	// isTerminal says that out is a terminal, if one without any abilities, and prompts
+	// that a person types there as well.
+	isTerminal, prompts bool
+	answers             int
+	failed              error
 }
 
 func (v *plainView) interactive() bool { return false }
@@ -72,7 +75,11 @@ func (v *plainView) print(lines ...string) {
 
 func (v *plainView) remark(string) {}
 
-func (v *plainView) gap() {}
+func (v *plainView) gap() {
+	if v.prompts {
+		v.write("> ")
+	}
+}
 
 func (v *plainView) fail(err error) { fmt.Fprintln(v.err, "harmonyd:", err) }
 
@@ -86,6 +93,9 @@ func (v *plainView) failure() error {
 }
 
 func (v *plainView) write(text string) {
+	if v.isTerminal {
+		text = printable(text)
+	}
 	if v.failed == nil {
 		_, v.failed = io.WriteString(v.out, text)
 	}

@@ -38,9 +38,12 @@ func (e *editor) rows() []row {
 	rows, w := []row{{}}, 0
 	for at := 0; at < len(e.text); {
 		text, _ := ansi.FirstGraphemeCluster(e.text[at:], ansi.GraphemeWidth)
-		c := cluster{bytes: len(text)}
-		for _, one := range cells(text, look{}) { // several for a tab
-			c.shown, c.width = c.shown+one.text, c.width+one.width
+		c := cluster{text, 1, len(text)}
+		if len(text) > 1 || text < " " || text > "~" {
+			c.shown, c.width = "", 0
+			for _, one := range cells(text, look{}) { // several for a tab
+				c.shown, c.width = c.shown+one.text, c.width+one.width
+			}
 		}
 		at += len(text)
 		switch {
@@ -77,10 +80,23 @@ func (e *editor) cursor(rows []row) (y, x int) {
 func (e *editor) View() tea.View {
 	rows := e.rows()
 	y, x := e.cursor(rows)
+	room, first := max(e.height-1, 1), 0
+	if e.note != "" {
+		room = max(room-1, 1)
+	}
+	left := len(rows) - room
+	switch {
+	case left <= 0:
+	case e.done:
+		rows, left = rows[:room-1], left+1
+	default:
+		first = min(max(y-room/2, 0), left)
+		rows = rows[first : first+room]
+	}
 	var lines []string
 	for i, r := range rows {
 		before := e.prompt
-		if i > 0 {
+		if first+i > 0 {
 			before = e.more
 		}
 		line := paint(cells(before, look{bold: true, colour: green}), e.colours)
@@ -89,16 +105,8 @@ func (e *editor) View() tea.View {
 		}
 		lines = append(lines, line)
 	}
-	room, first := max(e.height-1, 1), 0
-	if e.note != "" {
-		room = max(room-1, 1)
-	}
-	if len(lines) > room && e.done {
-		left := fmt.Sprintf("%s(%d more rows)", e.more, len(lines)-room+1)
-		lines = append(lines[:room-1], paint(cells(left, look{faint: true}), e.colours))
-	} else if len(lines) > room {
-		first = min(max(y-room/2, 0), len(lines)-room)
-		lines = lines[first : first+room]
+	if e.done && left > 0 {
+		lines = append(lines, paint(cells(fmt.Sprintf("%s(%d more rows)", e.more, left), look{faint: true}), e.colours))
 	}
 	if e.note != "" {
 		lines = append(lines, ansi.Truncate(paint(cells(e.note, look{faint: true}), e.colours), max(e.width, 1), "…"))

@@ -101,13 +101,13 @@ type typedReader struct {
 	complete func(line string) []string
 	warn     func(error)
 	// interrupted is when Ctrl-C ended something last: soon after, it leaves.
-	interrupted *time.Time
+	interrupted func() time.Time
 }
 
 // Read implements lineReader. The error is errInterrupted where Ctrl-C is pressed again
 // within a second. What is sent goes into the history.
 func (r *typedReader) Read(ctx context.Context) (string, error) {
-	e := &editor{prompt: "> ", more: "  ", colours: r.colours, history: r.history, complete: r.complete, entry: len(r.history.entries), leaveUntil: r.interrupted.Add(leaveWithin)}
+	e := &editor{prompt: "> ", more: "  ", colours: r.colours, history: r.history, complete: r.complete, entry: len(r.history.entries), leaveUntil: r.interrupted().Add(leaveWithin)}
 	if err := r.run(ctx, e); err != nil {
 		return "", err
 	}

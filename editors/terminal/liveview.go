@@ -123,7 +123,7 @@ func (a *liveAnswer) Text(_ context.Context, channel schema.Channel, text string
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.flow == nil || channel != a.channel {
-		if a.flow == nil && strings.TrimLeft(text, "\n") == "" { // nothing to see yet
+		if strings.Trim(text, "\n") == "" { // nothing to see yet
 			return
 		}
 		a.close()
