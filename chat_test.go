@@ -187,6 +187,11 @@ func TestChatOnATerminal(t *testing.T) {
 	p = sit(t, root, "chat", "--continue")
 	p.waits(prompted("> Name the colours.\nAssistant\nRed, yellow and blue.\n"))
 	p.types("\\list\r", prompted("= 0.25  (saved chat)"))
+	p.types("\\load\r", func(seen string) bool { return strings.HasSuffix(seen, "\nWhich one?") })
+	require.Regexp(t, `\n1  \d{8}-\d{6}-\w{6}  .*  Name the colours\.\n`, p.seen())
+	p.types("x1", func(seen string) bool {
+		return strings.Contains(seen, "Which one? 1\n> two\n") && strings.HasSuffix(seen, "\n>")
+	})
 	p.types("/QUIT\r", func(string) bool { return true })
 	require.Zero(t, p.leaves())
 }

@@ -188,6 +188,7 @@ func (a *liveAnswer) resize() {
 
 // close settles the channel that is written.
 func (a *liveAnswer) close() {
+	a.status = ""
 	if a.flow == nil {
 		return
 	}
@@ -195,7 +196,7 @@ func (a *liveAnswer) close() {
 	if a.channel == schema.ChannelReasoning && a.thought > a.thinking {
 		a.settled = append(a.settled, a.view.lines(fmt.Sprintf("(%d of %d characters of reasoning)", a.thinking, a.thought), look{faint: true})...)
 	}
-	a.flow, a.status = nil, ""
+	a.flow = nil
 }
 
 // soon draws when wait is over, or before.

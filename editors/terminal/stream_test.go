@@ -6,10 +6,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/charmbracelet/x/ansi"
 	"github.com/charmbracelet/x/vt"
 	"github.com/stretchr/testify/require"
+
+	"harmonyd/schema"
 )
 
 // pieces are parts that documents are made of.
@@ -224,4 +228,65 @@ func TestScreenKeepsTheFirstError(t *testing.T) {
 	s.show([]string{"a"}, nil)
 	s.show([]string{"b"}, nil)
 	require.EqualError(t, s.failure(), "gone")
+}
+
+// TestScreenWaitsForOthers: what is shown while another program has the terminal comes
+// when it is done.
+func TestScreenWaitsForOthers(t *testing.T) {
+	w := newWindow(40, 10)
+	s := &screen{w: w, size: w.size}
+	s.show([]string{"settled"}, []string{"open"})
+	release, again := s.hold(), s.hold()
+	s.print("log")
+	s.show([]string{"more"}, []string{"old"})
+	s.show(nil, []string{"new"})
+	release()
+	release()
+	require.Equal(t, []string{"settled", "open"}, w.lines(), "one holds it yet")
+	_, _ = w.WriteString("asked\r\n")
+	again()
+	require.Equal(t, []string{"settled", "open", "asked", "log", "more", "new"}, w.lines())
+	s.show([]string{"newer"}, nil)
+	require.Equal(t, []string{"settled", "open", "asked", "log", "more", "newer"}, w.lines())
+}
+
+// TestAnswersSayWhatIsDone shows what a turn waits for, once it waits for long, until there
+// is text.
+func TestAnswersSayWhatIsDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWindow(60, 10)
+		v := &terminalView{screen: &screen{w: w, size: w.size}, markdown: newMarkdown(true), colours: true}
+		a := v.answer("Ada", schema.Display{Thinking: 3})
+		for _, c := range []struct {
+			status schema.GenerateStatus
+			see    string
+		}{
+			{schema.GenerateStatus{State: schema.StateQueued}, "waiting…"},
+			{schema.GenerateStatus{State: schema.StateLoading, LoadedShare: 0.5}, "loading the model, 50 %"},
+			{schema.GenerateStatus{State: schema.StatePrefill, PromptTokens: 300, ProcessedTokens: 100}, "reading, 100 of 300 tokens"},
+		} {
+			before := w.lines()
+			a.Status(c.status)
+			require.Equal(t, before, w.lines(), "not at once")
+			time.Sleep(statusAfter)
+			synctest.Wait()
+			require.Equal(t, []string{c.see}, w.lines())
+		}
+		a.Status(schema.GenerateStatus{State: schema.StateDecoding})
+		a.Text(t.Context(), schema.ChannelReasoning, "1234", 1)
+		time.Sleep(drawEvery)
+		synctest.Wait()
+		require.Equal(t, []string{"Ada", "123…", "… thinking, 4 characters"}, w.lines())
+		a.Text(t.Context(), schema.ChannelText, "Hi", 1)
+		a.Arguments(t.Context(), "c.0", "weather", `{"place"`, 1)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, []string{"Ada", "123…", "(3 of 4 characters of reasoning)", "", "Hi", `→ weather {"place"`}, w.lines())
+		a.Status(schema.GenerateStatus{State: schema.StateTool})
+		a.end()
+		a.Status(schema.GenerateStatus{State: schema.StateQueued})
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, []string{"Ada", "123…", "(3 of 4 characters of reasoning)", "", "Hi"}, w.lines(), "nothing is drawn behind the end")
+	})
 }
