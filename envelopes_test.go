@@ -296,3 +296,70 @@ func spelling(tok *native.Tokenizer, ids []int32) string {
 	}
 	return b.String()
 }
+
+// TestResponsesBehindThoughts: a model that thinks does so before an answer that is held
+// to a form, and the form holds what people get.
+func TestResponsesBehindThoughts(t *testing.T) {
+	forms := []struct{ rule, want string }{
+		{"%json " + parse.Guided(json.RawMessage(`{"type":"object","properties":{"a":{"enum":["x","y"]}},"required":["a"],"additionalProperties":false}`)), `^\{"a": "[xy]"\}$`},
+		{parse.Expression(`a/+b//\/[/]{1,2}\\?`), `^a/+b///[/]{1,2}\\?$`},
+		{parse.Expression(""), `^$`},
+		{parse.Nested("start: A \"}\" // a comment {\nA: /[xy]{2,3}/ # another"), `^[xy]{2,3}\}$`},
+	}
+	ended := 0
+	for name, marks := range marksOf {
+		f, ok := parse.Named(name)
+		require.True(t, ok)
+		tok := walker(t, marks)
+		open := thoughts[strings.TrimSpace(f.EndOfReasoning(false))]
+		_, thinks := tok.ID(open)
+		eos, _ := tok.ID("<end>")
+		grammars, err := native.NewGrammarTokenizer(tok, tok.VocabSize(), []int32{eos})
+		require.NoError(t, err)
+		prompts := [][]int32{nil}
+		if open != "" {
+			prompt, err := tok.Encode(open, true)
+			require.NoError(t, err)
+			prompts = append(prompts, prompt)
+		}
+		for _, prompt := range prompts {
+			for _, form := range forms {
+				lark, err := f.Respond(tok, parse.Answer{Prompt: prompt}, form.rule)
+				require.NoError(t, err)
+				if prompt == nil && !thinks && name != "harmony" {
+					require.Empty(t, lark, "%s: nothing comes before the answer", name)
+					continue
+				}
+				g, err := grammars.Compile("lark", lark)
+				require.NoError(t, err, "%s:\n%s", name, lark)
+				for seed := range 6 {
+					ids, complete := walk(t, rand.New(rand.NewPCG(uint64(seed), 11)), g, nil, eos, eos)
+					if !complete {
+						continue
+					}
+					ended++
+					p, err := f.New(tok, parse.Options{Prompt: prompt})
+					require.NoError(t, err)
+					var text strings.Builder
+					stream := tok.NewStream()
+					for _, id := range ids {
+						for _, part := range p.Token(id, stream.AppendStep(nil, id)) {
+							if part.Kind == parse.Text {
+								text.WriteString(part.Text)
+							}
+						}
+					}
+					for _, part := range p.Flush() {
+						if part.Kind == parse.Text {
+							text.WriteString(part.Text)
+						}
+					}
+					require.Regexp(t, form.want, text.String(), "%s: %q", name, spelling(tok, ids))
+				}
+				g.Close()
+			}
+		}
+		grammars.Close()
+	}
+	require.Greater(t, ended, 200)
+}

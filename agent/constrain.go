@@ -24,7 +24,7 @@ func (t *turn) constraint(ctx context.Context, prompt []int32) (job.Constraint, 
 	case !must && !strict && format == nil:
 		return job.Constraint{}, nil
 	case !must && !strict && len(t.tools) == 0:
-		return t.formatConstraint(ctx, format)
+		return t.formatConstraint(ctx, format, prompt)
 	case !must && format != nil && (format.Type == schema.FormatRegex || format.Type == schema.FormatLark):
 		return job.Constraint{}, schema.Unsupported("responseFormat",
 			"/responseFormat: %s does not go with tools; json_schema does", format.Type)
@@ -32,19 +32,36 @@ func (t *turn) constraint(ctx context.Context, prompt []int32) (job.Constraint, 
 	return t.envelope(ctx, must, format, prompt)
 }
 
-// formatConstraint is a response format without tools.
-func (t *turn) formatConstraint(ctx context.Context, f *schema.ResponseFormat) (job.Constraint, error) {
-	c := job.Constraint{Kind: job.JSONSchema, Source: parse.Guided(formatSchema(f))}
+// formatConstraint is a response format without tools. A model that thinks does so
+// first.
+func (t *turn) formatConstraint(ctx context.Context, f *schema.ResponseFormat, prompt []int32) (job.Constraint, error) {
+	c, rule := job.Constraint{Kind: job.JSONSchema, Source: parse.Guided(formatSchema(f))}, ""
 	switch f.Type {
 	case schema.FormatRegex:
 		c = job.Constraint{Kind: job.Regex, Source: f.Source}
+		rule = parse.Expression(f.Source)
 	case schema.FormatLark:
 		c = job.Constraint{Kind: job.Lark, Source: f.Source}
+		rule = parse.Nested(f.Source)
+	default:
+		rule = "%json " + c.Source
 	}
-	if err := t.agent.engine.Check(ctx, t.model.Info.ID, c); err != nil {
-		return job.Constraint{}, formatError(f, err)
+	// What is wrong with the format is told of it alone.
+	if err := t.agent.engine.Check(ctx, t.model.Info.ID, c); err != nil || t.params.Messages == nil {
+		return c, formatError(f, err)
 	}
-	return c, nil
+	lark, err := t.model.format.Respond(t.model.Tokenizer, t.asked(prompt), rule)
+	if err != nil || lark == "" {
+		return c, err
+	}
+	t.callForm = &t.model.format
+	c = job.Constraint{Kind: job.Lark, Source: lark}
+	return c, formatError(f, t.agent.engine.Check(ctx, t.model.Info.ID, c))
+}
+
+// asked is what a grammar must know of the answer to a prompt.
+func (t *turn) asked(prompt []int32) parse.Answer {
+	return parse.Answer{Prompt: prompt, Thought: t.before > 0, Stops: t.model.Info.StopIDs}
 }
 
 func formatError(f *schema.ResponseFormat, err error) error {
@@ -72,7 +89,8 @@ func formatSchema(f *schema.ResponseFormat) []byte {
 // Without a strict one the arguments of a tool are held to as much of its schema as a
 // grammar can hold; they are validated afterwards anyway.
 func (t *turn) envelope(ctx context.Context, must bool, format *schema.ResponseFormat, prompt []int32) (job.Constraint, error) {
-	a := parse.Answer{Must: must, Prompt: prompt, Thought: t.before > 0, Stops: t.model.Info.StopIDs}
+	a := t.asked(prompt)
+	a.Must = must
 	named := ""
 	if must {
 		named = t.params.ToolChoice.Name

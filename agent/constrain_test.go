@@ -174,3 +174,30 @@ func TestConstraintBehindReasoning(t *testing.T) {
 	require.NotContains(t, spied.asked[1].Constraint.Source, `"analysis"`)
 	require.Equal(t, job.Constraint{}, spied.asked[2].Constraint)
 }
+
+// TestFormatsBehindHeaders: the form of a response is that of its text, behind what the
+// model's own format puts before it.
+func TestFormatsBehindHeaders(t *testing.T) {
+	spied := &spy{scripted: newScripted(t, worldScript), harmony: true}
+	a := New(spied, newBox(t), Options{})
+	defer a.Close()
+	for rule, f := range map[string]*schema.ResponseFormat{
+		`response: %json {"type":"object",`: {Type: schema.FormatJSON},
+		"response: /a\\/b/":                 {Type: schema.FormatRegex, Source: "a/b"},
+		"response: %lark {\nstart: A":       {Type: schema.FormatLark, Source: "start: A"},
+	} {
+		p := chat("x")
+		p.ResponseFormat = f
+		_, err := a.Generate(t.Context(), p, &recorder{}, nil)
+		require.NoError(t, err)
+		c := spied.asked[len(spied.asked)-1].Constraint
+		require.Equal(t, job.Lark, c.Kind)
+		require.Contains(t, c.Source, rule)
+		require.Contains(t, c.Source, `"final"`)
+		// A prompt is no conversation.
+		text := "x"
+		_, err = a.Generate(t.Context(), schema.GenerateParams{GenerationID: "g", Prompt: &text, ResponseFormat: f}, &recorder{}, nil)
+		require.NoError(t, err)
+		require.NotContains(t, spied.asked[len(spied.asked)-1].Constraint.Source, "final")
+	}
+}

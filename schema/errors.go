@@ -68,7 +68,7 @@ var ErrorCodes = []ErrorCode{
 	{KindDuplicateID, -31006, false, "the generationId is in use"},
 	{KindToolConflict, -31007, false, "a tool of this name is registered and replace is not set, or the set is full"},
 	{KindToolNotFound, -31007, false, "no tool of this name is registered"},
-	{KindToolSchema, -31007, false, "a tool's schema is no usable JSON Schema; data.errors names the places"},
+	{KindToolSchema, -31007, false, "a tool's schema is no usable JSON Schema, or the tool is strict and no grammar holds all of it; data.errors names the places"},
 	{KindEngine, -31008, true, "the engine failed while it ran; data.partial holds what was generated"},
 	{KindUnsupported, -31009, false, "this model or server lacks data.feature"},
 	{KindOutOfMemory, -31010, false, "prompt and answer need more memory than is free; data.fittingTokens of them fit"},

@@ -175,8 +175,8 @@ type ToolCall struct {
 // ToolMode says who runs the tools that a model calls.
 type ToolMode string
 
-// The tool modes. With ToolReturn a generation stops at a call, and the client
-// runs the tool and generates again; with ToolNone the model sees no tools.
+// The tool modes. With ToolReturn a generation stops at calls with valid arguments, and
+// the client runs the tools and generates again; with ToolNone the model sees no tools.
 const (
 	ToolCallback ToolMode = "callback"
 	ToolReturn   ToolMode = "return"

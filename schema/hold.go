@@ -51,16 +51,18 @@ type holder struct {
 	checks     int             // that may still be made
 }
 
-// notHeld are keywords that hold nothing by themselves, or without which nothing is left
-// of a schema.
-var notHeld = []string{"type", "properties", "required", "$defs", "definitions", "$schema", "$id", "$anchor", "$comment", "$vocabulary", "title",
-	"description", "default", "examples", "deprecated", "readOnly", "writeOnly", "contentEncoding", "contentMediaType", "contentSchema"}
+// holdable are the keywords that may be left out: neither types and properties, without
+// which nothing is left of a schema, nor what holds a value to nothing.
+var holdable = []string{"$dynamicAnchor", "$dynamicRef", "$recursiveAnchor", "$recursiveRef", "$ref", "additionalItems", "additionalProperties", "allOf", "anyOf",
+	"const", "contains", "dependencies", "dependentRequired", "dependentSchemas", "else", "enum", "exclusiveMaximum", "exclusiveMinimum", "format", "if", "items",
+	"maxContains", "maxItems", "maxLength", "maxProperties", "maximum", "minContains", "minItems", "minLength", "minProperties", "minimum", "multipleOf", "not",
+	"oneOf", "pattern", "patternProperties", "prefixItems", "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties", "uniqueItems"}
 
 // find lists the keywords of a schema and those within it.
 func (h *holder) find(raw []byte, path string) {
 	_ = Scan(raw, MaxSchemaDepth, func(name string, value []byte) { // it is sound
 		at := path + pointer(name)
-		if !slices.Contains(notHeld, name) && len(h.candidates) < 4*MaxSubschemas {
+		if slices.Contains(holdable, name) && len(h.candidates) < 4*MaxSubschemas {
 			h.candidates = append(h.candidates, at)
 		}
 		within(name, value, at, func(s []byte, path string) []byte {

@@ -3,7 +3,6 @@ package parse
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -58,7 +57,7 @@ func (w *writer) parameters(c *Callable, canWrite func(name string) bool) []para
 
 // part is a schema within the arguments of c, as one that stands alone.
 func (w *writer) part(c *Callable, s []byte) []byte {
-	if string(s) == "true" || bytes.Contains(s, []byte(`"$ref"`)) && !bytes.HasPrefix(s, []byte("{")) {
+	if s[0] != '{' { // true
 		return []byte("{}")
 	}
 	var defs []byte
@@ -205,9 +204,4 @@ func (d document) allowsString(s []byte, hops int) bool {
 		return slices.ContainsFunc(options, allows)
 	}
 	return true
-}
-
-// keyValue is a parameter in the form of Python, or of Gemma.
-func keyValue(name, between, value string) string {
-	return fmt.Sprintf("%s %s", literal(name+between), value)
 }

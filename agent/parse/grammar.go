@@ -73,6 +73,24 @@ func (f Format) grammar(t Tokenizer, a Answer) (lark, open string, err error) {
 	return strings.Join(append([]string{"start: " + start}, w.rules...), "\n") + "\n", open, nil
 }
 
+// Respond returns a grammar of answers in words that the body of a rule in Lark holds, for
+// models that think before they answer, or name what they say: the text for people is
+// held. For others it is empty.
+func (f Format) Respond(t Tokenizer, a Answer, rule string) (lark string, err error) {
+	w := &writer{tags: &tagger{tokenizer: t}, answer: a}
+	start := ""
+	if f.harmony {
+		start = fmt.Sprintf(`%s%s "final" %s `, w.before("analysis"), w.mark("<|channel|>"), w.mark("<|message|>"))
+	} else {
+		start = w.reasoning(f)
+	}
+	if start == "" || w.tags.err != nil {
+		return "", w.tags.err
+	}
+	w.rules = append(w.rules, "response: "+rule)
+	return strings.Join(append([]string{"start: " + start + "response"}, w.rules...), "\n") + "\n", nil
+}
+
 // asHermes is the format of Hermes with the reasoning of f.
 func (f Format) asHermes() Format {
 	h, _ := Named("hermes")
@@ -219,6 +237,28 @@ func guided(source []byte, options string) string {
 	}
 	return string(source[:len(source)-1]) + "," + options + "}"
 }
+
+// Expression is a regular expression as a grammar writes it.
+func Expression(source string) string {
+	if source == "" {
+		return literal("")
+	}
+	out := []byte{'/'}
+	for i := 0; i < len(source); i++ {
+		switch {
+		case source[i] == '\\' && i+1 < len(source):
+			out = append(out, '\\')
+			i++
+		case source[i] == '/':
+			out = append(out, '\\')
+		}
+		out = append(out, source[i])
+	}
+	return string(append(out, '/'))
+}
+
+// Nested is a grammar within another one.
+func Nested(source string) string { return "%lark {\n" + source + "\n}" }
 
 // json is a value that the schema allows.
 func (w *writer) json(source []byte) string {

@@ -68,6 +68,12 @@ func TestConstrain(t *testing.T) {
 	}
 }
 
+func TestExpression(t *testing.T) {
+	for source, want := range map[string]string{"": `""`, "a": "/a/", "/": `/\//`, "//": `/\/\//`, `\/`: `/\//`, `\\/`: `/\\\//`, `[/]+`: `/[\/]+/`, `a\`: `/a\/`} {
+		require.Equal(t, want, Expression(source), source)
+	}
+}
+
 // TestExact: where a grammar writes the answer, what else looks like a call is text, but
 // behind a call.
 func TestExact(t *testing.T) {

@@ -362,12 +362,6 @@ func (h *harmony) content() {
 // header's <|start|>assistant. One message is a call.
 func (w *writer) harmony() string {
 	channel, message := w.mark("<|channel|>"), w.mark("<|message|>")
-	before := func(name string) string {
-		if name == "analysis" && w.answer.Thought {
-			return ""
-		}
-		return fmt.Sprintf(`(%s "%s" %s %s %s "assistant")? `, channel, name, message, w.until("<|end|>", 0, -1, ""), w.mark("<|start|>"))
-	}
 	call := fmt.Sprintf("%s %s", channel, w.each(func(c *Callable) string {
 		return fmt.Sprintf("%s %s %s %s %s", literal("commentary to=functions."+c.Name+" "), w.mark("<|constrain|>"), literal("json"), message,
 			w.once("json", "%json "+guided(c.Schema, compact)))
@@ -376,11 +370,19 @@ func (w *writer) harmony() string {
 		call += " " + w.mark("<|call|>")
 	}
 	if w.answer.Must {
-		return before("analysis") + call
+		return w.before("analysis") + call
 	}
 	final := w.once("TEXT", "/(?s:.+)/")
 	if w.answer.Response != nil {
 		final = w.json(w.answer.Response)
 	}
-	return fmt.Sprintf(`%s(%s%s | %s "final" %s %s)`, before("analysis"), before("commentary"), call, channel, message, final)
+	return fmt.Sprintf(`%s(%s%s | %s "final" %s %s)`, w.before("analysis"), w.before("commentary"), call, channel, message, final)
+}
+
+// before is a message of a channel that may come first.
+func (w *writer) before(channel string) string {
+	if channel == "analysis" && w.answer.Thought {
+		return ""
+	}
+	return fmt.Sprintf(`(%s "%s" %s %s %s "assistant")? `, w.mark("<|channel|>"), channel, w.mark("<|message|>"), w.until("<|end|>", 0, -1, ""), w.mark("<|start|>"))
 }

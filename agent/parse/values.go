@@ -128,7 +128,7 @@ func (w *writer) gemmaObject(c *Callable, s []byte, quote string, hops int) stri
 	parameters := w.parameters(&inner, isGemmaKey)
 	items := make([]item, len(parameters))
 	for i, p := range parameters {
-		items[i] = item{keyValue(p.name, ":", w.gemmaValue(c, p.schema, quote, hops-1)), p.optional}
+		items[i] = item{literal(p.name+":") + " " + w.gemmaValue(c, p.schema, quote, hops-1), p.optional}
 	}
 	return fmt.Sprintf(`"{" %s "}"`, w.sequence(items, ","))
 }

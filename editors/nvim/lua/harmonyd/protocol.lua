@@ -43,7 +43,8 @@ M.errors = {
   tool_conflict = { code = -31007, retryable = false },
   -- no tool of this name is registered
   tool_not_found = { code = -31007, retryable = false },
-  -- a tool's schema is no usable JSON Schema; data.errors names the places
+  -- a tool's schema is no usable JSON Schema, or the tool is strict and no grammar holds all of it;
+  -- data.errors names the places
   tool_schema_invalid = { code = -31007, retryable = false },
   -- the engine failed while it ran; data.partial holds what was generated
   engine_error = { code = -31008, retryable = true },
