@@ -303,7 +303,8 @@ func TestDetectRealTemplates(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"trl/gptoss": "harmony", "trl/qwen3": "hermes", "trl/qwen2_5": "hermes", "trl/glm4moe": "glm", "trl/deepseekv3": "deepseek",
+		"trl/gptoss": "harmony", "trl/qwen3": "hermes", "trl/qwen2_5": "hermes", "trl/glm4moe": "glm", "trl/deepseekv3": "deepseek-v3",
+		"ollama-utils/library/deepseek-v3.1:latest": "deepseek", "ollama-utils/library/firefunction-v2:70b": "functools",
 		"trl/gemma4": "gemma", "trl/lfm2": "pythonic", "trl/llama3_1": "llama", "trl/phi3": "generic", "trl/qwen3_6": "qwen-coder",
 	} {
 		require.Equal(t, want, found[name], name)
