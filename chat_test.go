@@ -190,7 +190,7 @@ func TestChatOnATerminal(t *testing.T) {
 	p.types("\\load\r", func(seen string) bool { return strings.HasSuffix(seen, "\nWhich one?") })
 	require.Regexp(t, `\n1  \d{8}-\d{6}-\w{6}  .*  Name the colours\.\n`, p.seen())
 	p.types("x1", func(seen string) bool {
-		return strings.Contains(seen, "Which one? 1\n> two\n") && strings.HasSuffix(seen, "\n>")
+		return strings.Contains(seen, "Which one? 1\n\n> two\n") && strings.HasSuffix(seen, "\n>")
 	})
 	p.types("/QUIT\r", func(string) bool { return true })
 	require.Zero(t, p.leaves())

@@ -280,7 +280,7 @@ func (t *chat) read(ctx context.Context) (string, error) {
 	}
 	waiting, stop := t.untilInterrupt(ctx)
 	defer stop()
-	t.view.gap()
+	t.view.prompt()
 	text, err := t.reader.Read(waiting)
 	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
 		return "", errInterrupted
@@ -375,12 +375,15 @@ func (t *chat) open(c conversation, model, assistant string, d *schema.Display, 
 	}
 	t.conversation, t.model = c, model
 	for _, w := range warnings {
-		t.view.fail(errors.New(w))
+		t.view.warn(w)
 	}
 }
 
 // show shows how far the conversation has come: its greeting, or its end.
 func (t *chat) show() {
+	if len(t.greeting)+len(t.messages) > 0 {
+		t.view.gap()
+	}
 	for _, m := range t.greeting {
 		t.view.whole(t.assistant, m.Content.Text())
 	}

@@ -23,8 +23,9 @@ func TestChatShowsAConversation(t *testing.T) {
 		Messages: []schema.Message{{Role: schema.RoleAssistant, Content: schema.TextContent("*Hello.*")}},
 	}}
 	tb := sitDown(t, f, chatFlags{system: "Be brief.", settings: json.RawMessage(`{}`)}, "What?", "  ", "and\nthen")
-	require.Equal(t, `a key has no effect
+	require.Equal(t, `warning: a key has no effect
 m, conversation new-1. \help lists the commands, Ctrl-D leaves.
+
 Ada
 Hello.
 
@@ -397,7 +398,7 @@ func TestPlainViewTellsOfTools(t *testing.T) {
 	require.Equal(t, "→ w {\"a\":1}\n✗ w failed: bad\uFFFD[2J\n", errs.String())
 	out.Reset()
 	v = &plainView{out: &out, isTerminal: true, prompts: true}
-	v.gap()
+	v.prompt()
 	v.whole("", "a\x1b[2Jb")
 	require.Equal(t, "> a\uFFFD[2Jb\n", out.String())
 	v = &plainView{out: brokenWriter{}, err: &errs}

@@ -273,7 +273,8 @@ func (t *chat) chooseConversation(ctx context.Context, prefix string) (string, e
 	keys := ""
 	for i, s := range rows {
 		keys += fmt.Sprint(i + 1)
-		lines = append(lines, fmt.Sprintf("%d  %s  %s  %s", i+1, s.SessionID, s.Updated.Local().Format("2006-01-02 15:04"), printable(s.Title)))
+		title, _ := shortTo(s.Title, 30)
+		lines = append(lines, fmt.Sprintf("%d  %s  %s  %s", i+1, s.SessionID, s.Updated.Local().Format("2006-01-02 15:04"), printable(title)))
 	}
 	t.view.print(lines...)
 	key, err := t.reader.Choose(ctx, "Which one?", keys)

@@ -18,12 +18,15 @@ type chatView interface {
 	answer(name string, d schema.Display) answerView
 	// whole shows a message that is there already.
 	whole(name, markdown string)
-	// print shows what was asked for, remark what was not, fail what went wrong.
+	// print shows what was asked for, remark what was not, warn what may be wrong and fail
+	// what went wrong.
 	print(lines ...string)
 	remark(text string)
+	warn(text string)
 	fail(err error)
-	// gap sets what comes next apart from what is there.
+	// gap sets what comes next apart from what is there, prompt what a person types.
 	gap()
+	prompt()
 	// log is where the log of the agent goes.
 	log() io.Writer
 	// failure is the first error of a write.
@@ -75,11 +78,15 @@ func (v *plainView) print(lines ...string) {
 
 func (v *plainView) remark(string) {}
 
-func (v *plainView) gap() {
+func (v *plainView) gap() {}
+
+func (v *plainView) prompt() {
 	if v.prompts {
 		v.write("> ")
 	}
 }
+
+func (v *plainView) warn(text string) { fmt.Fprintln(v.err, "harmonyd: warning:", text) }
 
 func (v *plainView) fail(err error) { fmt.Fprintln(v.err, "harmonyd:", err) }
 

@@ -53,7 +53,11 @@ func (v *terminalView) print(lines ...string) { v.paragraph(strings.Join(lines, 
 
 func (v *terminalView) gap() { v.screen.print("") }
 
+func (v *terminalView) prompt() { v.gap() } // the editor writes its own
+
 func (v *terminalView) remark(text string) { v.paragraph(text, look{faint: true}) }
+
+func (v *terminalView) warn(text string) { v.paragraph("warning: "+text, look{colour: yellow}) }
 
 func (v *terminalView) fail(err error) { v.paragraph(err.Error(), look{colour: red}) }
 
