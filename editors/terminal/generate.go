@@ -181,6 +181,9 @@ func generate(ctx context.Context, c Commands, o Options, p schema.GenerateParam
 		return interrupted(ctx, err)
 	}
 	out := &printer{w: bufio.NewWriter(c.Out)}
+	if f, ok := c.Out.(*os.File); ok {
+		out.isTerminal = IsTerminal(f)
+	}
 	r, err := a.Generate(ctx, p, out, nil)
 	out.end()
 	if err != nil {
@@ -218,17 +221,22 @@ func milliseconds(ms float64) string {
 }
 
 // printer writes an answer as it comes. A terminal shows a token when it is
-// flushed, so every piece is.
+// flushed, so every piece is. What could steer it is replaced there; a file or a pipe gets
+// the answer to the byte.
 type printer struct {
-	w    *bufio.Writer
-	last string
-	err  error
+	w          *bufio.Writer
+	isTerminal bool
+	last       string
+	err        error
 }
 
 // Text implements agent.Sink.
 func (p *printer) Text(_ context.Context, channel schema.Channel, text string, _ int) {
 	if channel != schema.ChannelText || text == "" || p.err != nil {
 		return
+	}
+	if p.isTerminal {
+		text = printable(text)
 	}
 	p.last = text
 	if _, err := p.w.WriteString(text); err != nil {

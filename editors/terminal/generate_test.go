@@ -1,6 +1,8 @@
 package terminal
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"path/filepath"
 	"testing"
@@ -55,4 +57,18 @@ func TestFoldersOfAPromptConfig(t *testing.T) {
 	logs = "/dev/null/x"
 	_, err = f.begin(c, Options{}, nil)
 	require.ErrorContains(t, err, "logs_dir")
+}
+
+// TestAnswersCannotSteerATerminal, and reach a pipe to the byte.
+func TestAnswersCannotSteerATerminal(t *testing.T) {
+	for isTerminal, want := range map[bool]string{true: "a\uFFFD]0;owned\uFFFD\nb\n", false: "a\x1b]0;owned\a\nb\n"} {
+		var out bytes.Buffer
+		p := &printer{w: bufio.NewWriter(&out), isTerminal: isTerminal}
+		for _, piece := range []string{"a\x1b", "]0;owned\a", "\nb"} {
+			p.Text(t.Context(), schema.ChannelText, piece, 1)
+		}
+		p.end()
+		require.NoError(t, p.err)
+		require.Equal(t, want, out.String())
+	}
 }
