@@ -41,6 +41,7 @@ type answer struct {
 	detector *loop.Detector
 
 	// Of the budget of reasoning, see watch.
+	budget      int     // tokens; 0 where there is none
 	ids         []int32 // of the part of the answer that the engine writes now
 	before      int     // tokens before that part
 	reasoned    int     // tokens of reasoning
@@ -129,9 +130,7 @@ func (t *turn) follow(ctx context.Context, g Generation) (schema.StopReason, job
 			t.say(ctx, t.stops.flush())
 			return schema.StopEndTurn, res, nil
 		case t.looping:
-			t.emit(ctx, t.stream.AppendFlush(t.step[:0]))
-			t.flush(ctx, false)
-			return schema.StopLoop, res, nil
+			return t.cut(ctx, schema.StopLoop), res, nil
 		case t.overthought:
 			return "", res, nil
 		}
@@ -151,6 +150,19 @@ func (t *turn) follow(ctx context.Context, g Generation) (schema.StopReason, job
 		reason = "" // ctx ended first
 	}
 	return reason, res, err
+}
+
+// cut says what is held back of an answer that ends here. The reason is the one given,
+// unless there is a stop string in that.
+func (t *turn) cut(ctx context.Context, reason schema.StopReason) schema.StopReason {
+	t.emit(ctx, t.stream.AppendFlush(t.step[:0]))
+	if t.stopped < 0 {
+		t.flush(ctx, false)
+	}
+	if t.stopped >= 0 {
+		return schema.StopStopSequence
+	}
+	return reason
 }
 
 // endOf names the end that a generation came to by itself. All other ends are
@@ -200,10 +212,12 @@ func (t *turn) event(ctx context.Context, ev job.Event, g Generation) {
 		if t.parser == nil {
 			t.pass(ctx, t.step)
 		} else {
-			t.watch(ev.ID)
+			thinking := t.parser.Reasons()
 			t.take(ctx, t.parser.Token(ev.ID, t.step))
+			t.watch(ev.ID, thinking)
 		}
-		t.looping = t.detector.Add(ev.ID)
+		// Of what ended at a token first, the text counts.
+		t.looping = t.detector.Add(ev.ID) && !t.over()
 		if t.over() {
 			g.Stop(t.tokens - t.before)
 		}
@@ -225,6 +239,9 @@ func (t *turn) newParser(prompt []int32) (parse.Parser, error) {
 	t.format = t.model.format
 	if t.callForm != nil {
 		t.format = *t.callForm
+	}
+	if t.tuned != nil && t.format.EndOfReasoning(false) != "" {
+		t.budget = t.tuned.settings.Reasoning.Budget
 	}
 	return t.format.New(t.model.Tokenizer, parse.Options{Tools: t.specs(), Prompt: prompt})
 }

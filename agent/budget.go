@@ -12,15 +12,16 @@ import (
 // with the mark that ends the reasoning, and it goes on from there with the answer. The
 // engine has all but the mark in its cache.
 
-// watch counts a token that comes within reasoning, and says when that is enough.
-func (t *turn) watch(id int32) {
-	if t.tuned == nil || t.format.EndOfReasoning(false) == "" {
+// watch counts a token that came within reasoning, and says when that is enough: not where
+// the token has ended the reasoning, or the answer.
+func (t *turn) watch(id int32, thinking bool) {
+	if t.budget == 0 {
 		return
 	}
 	t.ids = append(t.ids, id)
-	if t.parser.Reasons() {
+	if thinking {
 		t.reasoned++
-		t.overthought = t.reasoned >= t.tuned.settings.Reasoning.Budget
+		t.overthought = t.reasoned >= t.budget && t.parser.Reasons() && !t.over()
 	}
 }
 
@@ -81,19 +82,25 @@ func (t *turn) generate(ctx context.Context, ids []int32, constraint job.Constra
 		if reason == schema.StopMaxTokens {
 			reason = why
 		}
-		if err != nil || !t.overthought || reason != "" || ctx.Err() != nil {
+		switch {
+		case err != nil || reason != "" || !t.overthought:
 			return reason, whole, err
+		case ctx.Err() != nil:
+			t.flush(ctx, false)
+			return "", whole, nil
+		case most > 0 && t.tokens-t.before >= most: // none are left for the answer
+			return t.cut(ctx, why), whole, nil
 		}
 		if ids, err = t.endReasoning(ctx, ids); err != nil {
 			return "", whole, err
+		}
+		if len(ids) >= t.contextLength() {
+			return t.cut(ctx, schema.StopContextFull), whole, nil
 		}
 		if constraint.Kind != job.NoConstraint { // one that begins with the reasoning
 			if constraint, err = t.constraint(ctx, ids); err != nil {
 				return "", whole, err
 			}
-		}
-		if most > 0 && t.tokens-t.before >= most || len(ids) >= t.contextLength() {
-			return why, whole, nil
 		}
 	}
 }

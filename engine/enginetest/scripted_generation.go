@@ -219,7 +219,7 @@ func (g *generation) Stop(n int) {
 	switch {
 	case !g.ended:
 		e.halt(g, job.StopConsumer, nil)
-	case g.result.Reason != job.StopError && g.keep < g.result.Usage.GeneratedTokens:
+	case g.result.Reason != job.StopError && g.keep <= g.result.Usage.GeneratedTokens:
 		g.result.Reason = job.StopConsumer
 		g.result.Usage.GeneratedTokens = g.keep
 		if g.model.cachedBy == g {
