@@ -77,6 +77,9 @@ func (c Config) Merge(other Config) Config {
 
 // near is the key that a mistyped name may mean, or "".
 func near(name string) string {
+	if len(name) > 64 { // longer than all keys
+		return ""
+	}
 	plain := func(s string) string {
 		return strings.ToLower(strings.NewReplacer("-", "", "_", "", " ", "").Replace(s))
 	}

@@ -133,6 +133,8 @@ func read(what, file string, folders []string) ([]byte, error) {
 		return nil, fmt.Errorf("%s %s: there is no such file, neither here nor in %s", what, file, strings.Join(folders, ", "))
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", what, err)
+	case !st.Mode().IsRegular(): // it may have no end, or never begin
+		return nil, fmt.Errorf("%s %s: is no regular file; give a file", what, file)
 	case st.Size() > maxFile:
 		return nil, fmt.Errorf("%s %s: has %d bytes, more than %d", what, file, st.Size(), maxFile)
 	}

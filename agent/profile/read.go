@@ -39,7 +39,11 @@ func (p Problem) String() string {
 	return strings.Join(append(parts, p.Message), ": ")
 }
 
-// Error is all that is wrong with a source of settings.
+// maxProblems bounds the errors and the warnings of one source that are told. To look one
+// up in a file, or for the key that a wrong one may mean, takes time.
+const maxProblems = 64
+
+// Error is what is wrong with a source of settings, the first maxProblems of it.
 type Error struct{ Problems []Problem }
 
 func (e *Error) Error() string {
@@ -124,14 +128,16 @@ func (r *reader) problem(pointer, format string, args ...any) Problem {
 }
 
 func (r *reader) fail(pointer, format string, args ...any) {
-	r.errs = append(r.errs, r.problem(pointer, format, args...))
+	if len(r.errs) < maxProblems {
+		r.errs = append(r.errs, r.problem(pointer, format, args...))
+	}
 }
 
 // complain is an error where the source is strict, else a warning.
 func (r *reader) complain(pointer, format string, args ...any) {
 	if r.strict {
 		r.fail(pointer, format, args...)
-	} else {
+	} else if len(r.warning) < maxProblems {
 		r.warning = append(r.warning, r.problem(pointer, format, args...))
 	}
 }
@@ -160,7 +166,7 @@ func (r *reader) config() (c Config) {
 	r.members(func(name string, value json.RawMessage) {
 		if k, known := keyNamed(name); known {
 			r.member(&c, k, value)
-		} else if name != "$schema" && name != "" {
+		} else if name != "$schema" && name != "" && len(r.errs) < maxProblems && len(r.warning) < maxProblems {
 			hint := ""
 			if n := near(name); n != "" {
 				hint = fmt.Sprintf("; did you mean %s?", n)
