@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"harmonyd/agent/conversation"
-	"harmonyd/agent/profile"
 	"harmonyd/schema"
 )
 
@@ -51,7 +50,8 @@ func (s *session) held() conversation.Turn {
 	if s.config == nil {
 		return conversation.Turn{}
 	}
-	return conversation.Turn{PromptConfig: s.config.fileName, Profile: s.config.profile.Name, Configured: true}
+	c := s.config
+	return conversation.Turn{PromptConfig: c.fileName, Profile: c.profileName, ProfilesFile: c.profilesFile, Configured: true}
 }
 
 // close ends the writing, once the turn that runs has ended. What was appended is on
@@ -142,20 +142,20 @@ func (a *Agent) takeUp(log *conversation.Log, p schema.SessionLoadParams) (*sess
 		return nil, keptError(p.SessionID, err)
 	}
 	s := &session{model: p.Model, tools: p.Tools, turn: make(chan struct{}, 1), log: log, messages: conversation.Messages(entries)}
-	saved, profileName, configured := savedChat(entries)
+	then := formerly(entries)
 	w := wanted{p.PromptConfig, p.Profile, p.ProfilesFile, p.Settings}
-	if h := log.Header(); configured || !w.nothing() || h.Origin != nil {
-		c, err := a.configure(w, saved, profileName, h.Created.Local())
+	if h := log.Header(); then.configured || !w.nothing() || h.Origin != nil {
+		c, err := a.configure(w, then, h.Created.Local())
 		if err == nil {
 			err = s.settle(c, a.folders)
 		}
 		if err != nil {
 			return nil, err
 		}
-		s.model, _ = profile.ChooseModel(p.Model, c.profile, saved)
+		s.model = c.model(p.Model)
 		return s, nil
 	}
-	s.model = cmp.Or(s.model, saved.Model)
+	s.model = cmp.Or(s.model, then.saved.Model)
 	return s, nil
 }
 

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -117,6 +119,71 @@ func TestKeptSessions(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, list.Sessions, 1)
 	require.Equal(t, s.SessionID, list.Sessions[0].ForkedFrom)
+}
+
+// TestAProfileIsKept with the file that it stands in, behind what the conversation was given
+// instead, and while it is gone.
+func TestAProfileIsKept(t *testing.T) {
+	dir, configs := t.TempDir(), t.TempDir()
+	write := func(name, text string) {
+		require.NoError(t, os.WriteFile(filepath.Join(configs, name), []byte(text), 0o600))
+	}
+	write("mine.json", `{"one": {"model": "a", "prompt_config": "p.json"}, "bare": {"model": "a"}}`)
+	write("profiles.json", `{"one": {"model": "b", "prompt_config": "wrong.json"}}`)
+	write("p.json", `{"top_k": 5}`)
+	write("q.json", `{"top_k": 6}`)
+	ctx := t.Context()
+	use := func(f func(e *spy, a *Agent)) {
+		store, err := conversation.OpenStore(dir)
+		require.NoError(t, err)
+		e := &spy{scripted: newScripted(t, `{"models": [{"id": "a"}, {"id": "b"}]}`)}
+		a := New(e, noTools{}, Options{Conversations: store, Configs: []string{configs}})
+		defer a.Close()
+		f(e, a)
+	}
+	turn := func(e *spy, a *Agent, id, model string, topK int) {
+		t.Helper()
+		generate(t, a, on(id, "hi"))
+		require.Equal(t, model, e.asked[len(e.asked)-1].Model)
+		require.Equal(t, topK, e.asked[len(e.asked)-1].Sampling.TopK)
+	}
+	var plain, other string
+	use(func(e *spy, a *Agent) {
+		s, err := a.NewSession(ctx, schema.SessionNewParams{Profile: "one", ProfilesFile: "mine.json", Keep: true})
+		require.NoError(t, err)
+		plain = s.SessionID
+		turn(e, a, plain, "a", 5)
+		s, err = a.NewSession(ctx, schema.SessionNewParams{Profile: "one", ProfilesFile: "mine.json", Model: "b", PromptConfig: "q.json", Keep: true})
+		require.NoError(t, err)
+		other = s.SessionID
+		turn(e, a, other, "b", 6)
+	})
+	load := func(a *Agent, p schema.SessionLoadParams) schema.SessionLoadResult {
+		t.Helper()
+		r, err := a.LoadSession(ctx, p)
+		require.NoError(t, err)
+		return r
+	}
+	use(func(e *spy, a *Agent) {
+		require.Empty(t, load(a, schema.SessionLoadParams{SessionID: plain}).Warnings)
+		turn(e, a, plain, "a", 5)
+		load(a, schema.SessionLoadParams{SessionID: other})
+		turn(e, a, other, "b", 6)
+	})
+	require.NoError(t, os.Rename(filepath.Join(configs, "mine.json"), filepath.Join(configs, "away.json")))
+	use(func(e *spy, a *Agent) {
+		require.Contains(t, load(a, schema.SessionLoadParams{SessionID: plain}).Warnings[0], "the conversation's profile one counts no more: ")
+		turn(e, a, plain, "a", 5)
+	})
+	require.NoError(t, os.Rename(filepath.Join(configs, "away.json"), filepath.Join(configs, "mine.json")))
+	require.NoError(t, os.Remove(filepath.Join(configs, "q.json")))
+	use(func(e *spy, a *Agent) {
+		require.Empty(t, load(a, schema.SessionLoadParams{SessionID: plain}).Warnings, "it is there again")
+		// A new profile changes nothing about the file of then, which is gone.
+		r := load(a, schema.SessionLoadParams{SessionID: other, Profile: "bare", ProfilesFile: "mine.json"})
+		require.Contains(t, r.Warnings[0], "q.json")
+		turn(e, a, other, "a", 6) // the hyperparameters are the conversation's own
+	})
 }
 
 // TestKeptSessionsThatCannotBe are refused, and a cancelled turn stays a part of its

@@ -33,14 +33,14 @@ type session struct {
 func (a *Agent) NewSession(_ context.Context, p schema.SessionNewParams) (schema.SessionResult, error) {
 	s := &session{model: p.Model, tools: p.Tools, turn: make(chan struct{}, 1)}
 	if w := (wanted{p.PromptConfig, p.Profile, p.ProfilesFile, p.Settings}); !w.nothing() {
-		c, err := a.configure(w, profile.SavedChat{}, "", time.Now())
+		c, err := a.configure(w, former{}, time.Now())
 		if err == nil {
 			err = s.settle(c, a.folders)
 		}
 		if err != nil {
 			return schema.SessionResult{}, err
 		}
-		s.model, _ = profile.ChooseModel(p.Model, c.profile, c.saved)
+		s.model = c.model(p.Model)
 	}
 	if p.System != "" {
 		s.messages = []schema.Message{{Role: schema.RoleSystem, Content: schema.TextContent(p.System)}}

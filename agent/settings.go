@@ -24,10 +24,13 @@ type configuration struct {
 	file     profile.Config // the prompt config
 	fileName string
 	profile  profile.Profile
-	request  profile.Config
-	saved    profile.SavedChat
-	began    time.Time // when the conversation did
-	warnings []string
+	// profileName and profilesFile are kept where the profile is gone: it may come back.
+	profileName, profilesFile string
+	named                     bool // the profile, by who opens the session now
+	request                   profile.Config
+	saved                     profile.SavedChat
+	began                     time.Time // when the conversation did
+	warnings                  []string
 }
 
 // wanted is what a client says of the settings of a session.
@@ -40,39 +43,66 @@ func (w wanted) nothing() bool {
 	return w.promptConfig == "" && w.profile == "" && len(w.settings) == 0
 }
 
-// configure reads the files that a session names. Saved is how the conversation was held
-// before, where it is taken up again: what a file of then lacks now is a warning, for the
-// conversation is to go on.
-func (a *Agent) configure(w wanted, saved profile.SavedChat, savedProfile string, began time.Time) (*configuration, error) {
-	c := &configuration{saved: saved, began: began}
+// former is how a conversation was held before.
+type former struct {
+	saved                 profile.SavedChat
+	profile, profilesFile string
+	configured            bool
+}
+
+// configure reads the files that a session names. Where a conversation is taken up again,
+// what a file of then lacks now is a warning, for the conversation is to go on.
+func (a *Agent) configure(w wanted, then former, began time.Time) (*configuration, error) {
+	c := &configuration{
+		saved: then.saved, began: began, named: w.profile != "",
+		profileName: cmp.Or(w.profile, then.profile), profilesFile: w.profilesFile,
+	}
 	var err error
 	if len(w.settings) > 0 {
 		if c.request, err = profile.ReadRequest(w.settings); err != nil {
 			return nil, settingsError("/settings", err)
 		}
 	}
-	if name := cmp.Or(w.profile, savedProfile); name != "" {
-		if err := c.readProfile(name, cmp.Or(w.profilesFile, defaultProfiles), a.configs); err != nil {
-			if w.profile != "" {
+	if !c.named {
+		c.profilesFile = cmp.Or(c.profilesFile, then.profilesFile)
+	}
+	if c.profileName != "" {
+		if err := c.readProfile(c.profileName, cmp.Or(c.profilesFile, defaultProfiles), a.configs); err != nil {
+			if c.named {
 				return nil, settingsError("/profile", err)
 			}
-			c.warn("the conversation's profile %s counts no more: %v", name, err)
+			c.warn("the conversation's profile %s counts no more: %v", c.profileName, err)
 		}
 	}
-	name, _ := profile.ChoosePromptConfig(w.promptConfig, c.profile, saved)
+	name, origin := profile.ChoosePromptConfig(w.promptConfig, c.before(c.saved.PromptConfig), c.saved)
 	if name == "" {
 		return c, nil
 	}
 	c.fileName = name
 	var problems []profile.Problem
 	if c.file, problems, err = profile.LoadConfig(name, a.configs...); err != nil {
-		if w.promptConfig+w.profile != "" {
+		if origin.Source == schema.FromRequest || origin.Source == schema.FromProfile && c.named {
 			return nil, settingsError("/promptConfig", err)
 		}
 		c.warn("the conversation's prompt config counts no more: %v", err)
 	}
 	c.tell(problems)
 	return c, nil
+}
+
+// before is the profile where it goes before what the conversation had, if it had something:
+// one that nobody names now goes behind it.
+func (c *configuration) before(had string) profile.Profile {
+	if !c.named && had != "" {
+		return profile.Profile{}
+	}
+	return c.profile
+}
+
+// model is the model of a session that is opened with a name, or none.
+func (c *configuration) model(request string) string {
+	model, _ := profile.ChooseModel(request, c.before(c.saved.Model), c.saved)
+	return model
 }
 
 func (c *configuration) readProfile(name, file string, folders []string) error {
@@ -133,7 +163,7 @@ func settingsError(path string, err error) error {
 // session that is given the same settings then has nothing to say of folders.
 func Folders(p schema.SessionNewParams, configs []string) (profile.Folders, error) {
 	a := &Agent{configs: configs}
-	c, err := a.configure(wanted{p.PromptConfig, p.Profile, p.ProfilesFile, p.Settings}, profile.SavedChat{}, "", time.Now())
+	c, err := a.configure(wanted{p.PromptConfig, p.Profile, p.ProfilesFile, p.Settings}, former{}, time.Now())
 	if err != nil {
 		return profile.Folders{}, err
 	}
@@ -169,15 +199,17 @@ func (s *session) greeting() []schema.Message {
 	return []schema.Message{{Role: schema.RoleAssistant, Content: schema.TextContent(s.prompt.Greeting)}}
 }
 
-// savedChat is how the entries of a conversation were held last.
-func savedChat(entries []conversation.Entry) (saved profile.SavedChat, profileName string, configured bool) {
+// formerly is how the entries of a conversation were held last.
+func formerly(entries []conversation.Entry) former {
 	for _, e := range slices.Backward(entries) {
 		if t := e.Turn; t != nil {
-			return profile.SavedChat{Model: t.Model, PromptConfig: t.PromptConfig, Hyperparameters: t.Hyperparameters},
-				t.Profile, t.Configured || t.PromptConfig != "" || t.Profile != ""
+			return former{
+				profile.SavedChat{Model: t.Model, PromptConfig: t.PromptConfig, Hyperparameters: t.Hyperparameters},
+				t.Profile, t.ProfilesFile, t.Configured || t.PromptConfig != "" || t.Profile != "",
+			}
 		}
 	}
-	return profile.SavedChat{}, "", false
+	return former{}
 }
 
 // SessionSettings says what is in force in a session and why.

@@ -71,9 +71,11 @@ type Entry struct {
 // Turn says how a model came to write a message.
 type Turn struct {
 	Model string `json:"model,omitempty"`
-	// PromptConfig and Profile name what the settings came from.
+	// PromptConfig and Profile name what the settings came from, ProfilesFile where the
+	// profile stands; empty where that is the usual file.
 	PromptConfig string `json:"promptConfig,omitempty"`
 	Profile      string `json:"profile,omitempty"`
+	ProfilesFile string `json:"profilesFile,omitempty"`
 	// Configured says that the conversation had settings, from wherever they came.
 	Configured bool `json:"configured,omitempty"`
 	// Hyperparameters is a JSON object with all that someone had given a value, under the
