@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"harmonyd/agent/loop"
@@ -66,6 +67,9 @@ func (t *turn) ask(ctx context.Context) (schema.StopReason, error) {
 	}
 	t.stream = t.model.Tokenizer.NewStream()
 	ids, err := t.encode()
+	if wire := (*schema.Error)(nil); t.round > 0 && errors.As(err, &wire) && wire.Data.Kind == schema.KindContextOverflow {
+		return schema.StopContextFull, nil // what was done before stays
+	}
 	if err != nil {
 		return "", err
 	}

@@ -96,3 +96,18 @@ func TestWhatIsHeldBackWhereReasoningIsCut(t *testing.T) {
 		require.Equal(t, map[bool]schema.StopReason{true: schema.StopCancelled, false: schema.StopContextFull}[cancelled], got.StopReason)
 	}
 }
+
+// TestSettingsFillTheContext of a turn that has called tools: what it did stays, as where
+// the model itself holds no more, and nobody asks again for an answer that was not begun.
+func TestSettingsFillTheContext(t *testing.T) {
+	w := newWorld(t, false)
+	defer w.agent.Close()
+	w.open("", `{"context_overflow": "error", "max_context_tokens": 1200, "max_tool_iterations": 100}`)
+	got := w.ask("use a tool")
+	require.Equal(t, schema.StopContextFull, got.StopReason)
+	require.Greater(t, got.Usage.Rounds, 1)
+	require.Len(t, w.engine.asked, got.Usage.Rounds)
+	require.NotContains(t, w.log.String(), "asked for again")
+	require.NotEmpty(t, got.Messages)
+	require.Equal(t, schema.RoleTool, got.Messages[len(got.Messages)-1].Role)
+}

@@ -20,7 +20,7 @@ var askAgain = map[schema.Retry]string{
 // again reports whether the answer is to be asked for again, because it is bad and that
 // has not been done too often. It becomes no part of the turn.
 func (t *turn) again(reason schema.StopReason) bool {
-	if t.tuned == nil || t.params.Messages == nil {
+	if t.tuned == nil || t.params.Messages == nil || t.begun.IsZero() { // none was begun
 		return false
 	}
 	bad := t.bad(reason)
