@@ -95,13 +95,13 @@ func (t *turn) act(ctx context.Context) schema.StopReason {
 // stuck reports whether the model makes the same call again and again and learns nothing
 // by it.
 func (t *turn) stuck(results []schema.ToolResult) bool {
-	step := make([]string, len(t.called))
+	step := make([][sha256.Size]byte, len(t.called)) // a result may be large
 	for i, c := range t.called {
-		step[i] = c.Name + "\x00" + string(c.Arguments) + "\x00" + resultText(results[i])
+		step[i] = sha256.Sum256([]byte(c.Name + "\x00" + string(c.Arguments) + "\x00" + resultText(results[i])))
 	}
 	t.steps = append(t.steps, step)
 	t.steps = t.steps[max(0, len(t.steps)-sameSteps):]
-	count := map[string]int{}
+	count := map[[sha256.Size]byte]int{}
 	for _, call := range slices.Concat(t.steps...) {
 		count[call]++
 		if count[call] > maxSame {

@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"slices"
@@ -36,13 +37,13 @@ type turn struct {
 	stats     job.Stats // of all rounds
 	decoded   int       // tokens behind the first of their rounds
 	logprobs  []schema.TokenLogprobs
-	calls     int            // ids of calls given out
-	invalid   map[string]int // calls in a row that made no sense, by name of tool
-	repairs   int            // all of them
-	steps     [][]string     // calls with their results, of the last rounds
-	attempt   int            // of the present answer, from 0
-	retried   int            // attempts of the turn that failed
-	retry     schema.Retry   // what was wrong with the attempt before
+	calls     int                   // ids of calls given out
+	invalid   map[string]int        // calls in a row that made no sense, by name of tool
+	repairs   int                   // all of them
+	steps     [][][sha256.Size]byte // calls with their results, of the last rounds
+	attempt   int                   // of the present answer, from 0
+	retried   int                   // attempts of the turn that failed
+	retry     schema.Retry          // what was wrong with the attempt before
 	loaded    float64
 	start     time.Time
 	opening   time.Duration // the wait for the tokenizer
