@@ -7,9 +7,9 @@ import (
 )
 
 // maxSteps bounds how many pairs of a subschema and a part of a value a check may look at,
-// a pair as often as it comes up: some seconds. A schema of a few lines whose definitions
-// each refer twice to the next one asks for more than there is time, and nothing can stop
-// the validator once it runs.
+// a pair as often as it comes up, and how many pairs of a pattern and a name: some seconds.
+// A schema of a few lines whose definitions each refer twice to the next one asks for more
+// than there is time, and nothing can stop the validator once it runs.
 const maxSteps = 1 << 20
 
 // effort counts the steps of a check before it is made. It counts each pair once and
@@ -115,7 +115,10 @@ func (e *effort) object(n int, s *jsonschema.Schema, p *part) int {
 		n = e.sum(n, &part{}, s.PropertyNames)
 		n = e.sum(n, member, s.Properties[name], additional, s.UnevaluatedProperties)
 		for pattern, one := range s.PatternProperties {
-			if n <= maxSteps && pattern.MatchString(name) {
+			if n > maxSteps {
+				return n
+			}
+			if n++; pattern.MatchString(name) { // which is a step too
 				n = e.sum(n, member, one)
 			}
 		}

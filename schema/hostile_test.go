@@ -110,7 +110,8 @@ func TestEffortIsWhatAValidatorDoes(t *testing.T) {
 		{`{"allOf":[{"$ref":"#/$defs/a"},{"$ref":"#/$defs/a"}],"$defs":{"a":{}}}`, `{}`, 5},
 		{`{"properties":{"child":{"$ref":"#"}}}`, `{"child":{"child":{}}}`, 5},
 		{`{"$dynamicAnchor":"n","properties":{"child":{"$dynamicRef":"#n"}}}`, `{"child":{"child":{}}}`, 10},
-		{`{"patternProperties":{"^a":{}},"additionalProperties":{}}`, `{"ab":1}`, 3},
+		{`{"patternProperties":{"^a":{}},"additionalProperties":{}}`, `{"ab":1}`, 4}, // the pattern too
+		{`{"patternProperties":{"^a":{},"b$":{},"^c":{}}}`, `{"ab":1,"d":2}`, 9},
 		{`{"dependentSchemas":{"a":{}},"propertyNames":{}}`, `{"a":1}`, 3},
 		{`{"$schema":"http://json-schema.org/draft-07/schema#","items":[{}],"additionalItems":{},"dependencies":{"a":{}}}`, `[1,2]`, 3},
 		{`{"$schema":"http://json-schema.org/draft-07/schema#","dependencies":{"a":{}, "b":["c"]}}`, `{"a":1,"b":2,"c":3}`, 2},
@@ -127,4 +128,22 @@ func TestEffortIsWhatAValidatorDoes(t *testing.T) {
 	require.Empty(t, bad)
 	rows := `{"rows":[` + strings.TrimSuffix(strings.Repeat(`{"id":1,"tags":["a","b"]},`, 30000), ",") + `]}`
 	require.Empty(t, v.Check(json.RawMessage(rows)))
+}
+
+// TestManyPatterns: each is tried at each name, which takes its time also where none fits.
+// With patterns that are harder than these such a check took a minute and a half.
+func TestManyPatterns(t *testing.T) {
+	var patterns, members []string
+	for i := range 900 {
+		patterns = append(patterns, fmt.Sprintf(`"^x%d$": {"type": "string"}`, i))
+	}
+	for i := range 20_000 {
+		members = append(members, fmt.Sprintf(`"name%d": 1`, i))
+	}
+	v, bad := Compile([]byte(`{"type": "object", "patternProperties": {` + strings.Join(patterns, ",") + `}}`))
+	require.Empty(t, bad)
+	require.Empty(t, v.Check([]byte("{"+strings.Join(members[:1000], ",")+"}")))
+	bad = v.Check([]byte("{" + strings.Join(members, ",") + "}"))
+	require.Len(t, bad, 1)
+	require.Contains(t, bad[0].Message, "takes more than")
 }
