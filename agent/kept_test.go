@@ -216,3 +216,20 @@ func TestKeptSessionsThatCannotBe(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "user: stopped", texts(loaded.Messages)[0])
 }
+
+// TestNoRoomLeavesNothing on the disk of a session that was refused.
+func TestNoRoomLeavesNothing(t *testing.T) {
+	store, err := conversation.OpenStore(t.TempDir())
+	require.NoError(t, err)
+	a := New(newScripted(t, `{"models": [{"id": "m"}]}`), noTools{}, Options{Conversations: store, MaxSessions: 1})
+	t.Cleanup(a.Close)
+	s, err := a.NewSession(t.Context(), schema.SessionNewParams{Keep: true})
+	require.NoError(t, err)
+	_, err = a.NewSession(t.Context(), schema.SessionNewParams{Keep: true})
+	requireKind(t, err, schema.KindOverloaded)
+	_, err = a.ForkSession(t.Context(), schema.SessionParams{SessionID: s.SessionID})
+	requireKind(t, err, schema.KindOverloaded)
+	list, err := a.ListSessions(t.Context(), schema.SessionListParams{})
+	require.NoError(t, err)
+	require.Len(t, list.Sessions, 1)
+}

@@ -31,6 +31,9 @@ type session struct {
 
 // NewSession opens a session.
 func (a *Agent) NewSession(_ context.Context, p schema.SessionNewParams) (schema.SessionResult, error) {
+	if err := a.room(); err != nil {
+		return schema.SessionResult{}, err
+	}
 	s := &session{model: p.Model, tools: p.Tools, turn: make(chan struct{}, 1)}
 	if w := (wanted{p.PromptConfig, p.Profile, p.ProfilesFile, p.Settings}); !w.nothing() {
 		c, err := a.configure(w, former{}, time.Now())
@@ -57,13 +60,29 @@ func (a *Agent) NewSession(_ context.Context, p schema.SessionNewParams) (schema
 	return r, err
 }
 
+// room is the error where there is none for another session, before anything is written
+// down for it.
+func (a *Agent) room() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.full()
+}
+
+// full is room with a.mu held.
+func (a *Agent) full() error {
+	if most := a.maxSessions; len(a.sessions) >= most {
+		return schema.Overloaded(0, "%d sessions are open; close one", most)
+	}
+	return nil
+}
+
 // keep gives a session its id.
 func (a *Agent) keep(s *session) (schema.SessionResult, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if most := a.maxSessions; len(a.sessions) >= most {
+	if err := a.full(); err != nil {
 		s.close()
-		return schema.SessionResult{}, schema.Overloaded(0, "%d sessions are open; close one", most)
+		return schema.SessionResult{}, err
 	}
 	var id string
 	if s.log != nil {
@@ -105,6 +124,9 @@ func (a *Agent) CloseSession(_ context.Context, p schema.SessionParams) (schema.
 func (a *Agent) ForkSession(_ context.Context, p schema.SessionParams) (schema.SessionResult, error) {
 	s, err := a.session(p.SessionID)
 	if err != nil {
+		return schema.SessionResult{}, err
+	}
+	if err := a.room(); err != nil {
 		return schema.SessionResult{}, err
 	}
 	fork, err := s.fork(func() (*conversation.Log, error) { return a.conversations.Fork(p.SessionID, "") })
