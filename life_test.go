@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -185,17 +186,22 @@ func TestL3BrokenOutput(t *testing.T) {
 // TestL4Signals end the process in good order: 0 when idle, 1 with work in flight,
 // which is answered.
 func TestL4Signals(t *testing.T) {
-	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+	// Under nohup these tests run with SIGHUP ignored, and so would the program, which
+	// then lets it be. One that is caught here is not ignored in a child.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	defer signal.Stop(caught)
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		life(t, func(t *testing.T, headers bool) {
 			s := spawn(t, headers, "--log-level", "info")
 			s.initialize(t)
-			require.NoError(t, s.cmd.Process.Signal(signal))
+			require.NoError(t, s.cmd.Process.Signal(sig))
 			require.Zero(t, s.Wait())
 
 			s = spawn(t, headers, "--log-level", "info")
 			s.initialize(t)
 			request := s.endless(t, "g")
-			require.NoError(t, s.cmd.Process.Signal(signal))
+			require.NoError(t, s.cmd.Process.Signal(sig))
 			var result schema.GenerateResult
 			require.NoError(t, s.Await(request, &result, nil))
 			require.Equal(t, schema.StopCancelled, result.StopReason)
