@@ -42,6 +42,23 @@ func (t *turn) endReasoning(ctx context.Context, prompt []int32) ([]int32, error
 	return prompt, nil
 }
 
+// never is added to the score of a token that must not come.
+const never = -1000
+
+// forbidReasoning keeps a model whose reasoning was ended from beginning another, where that
+// takes a token of its own.
+func (t *turn) forbidReasoning(req *job.Request) error {
+	mark := t.format.Reasoning()
+	if !slices.Contains(t.model.Tokenizer.SpecialLiterals(), mark) {
+		return nil
+	}
+	ids, err := t.model.Tokenizer.Encode(mark, true)
+	if err == nil && len(ids) == 1 {
+		req.Sampling.LogitBias = append(slices.Clip(req.Sampling.LogitBias), job.LogitBias{ID: ids[0], Value: never})
+	}
+	return err
+}
+
 // joined is the result of an answer that was generated in two parts.
 func joined(a, b job.Result) job.Result {
 	if a.Reason == "" {

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"harmonyd/agent/parse"
+	"harmonyd/engine/job"
 	"harmonyd/schema"
 )
 
@@ -93,6 +94,23 @@ func TestReasoningBudget(t *testing.T) {
 	got = h.ask("ponder")
 	require.Equal(t, "thought", got.Message.Content.Text())
 	require.Equal(t, "on and on", got.Message.Content.Reasoning())
+}
+
+// TestReasoningIsNotBegunAgain: behind the budget the token that opens it cannot come.
+func TestReasoningIsNotBegunAgain(t *testing.T) {
+	w := newWorld(t, false)
+	defer w.agent.Close()
+	w.engine.marked = true
+	w.engine.scripted = newScripted(t, `{"models": [{"id": "m", "vocabulary": ["<think>", "</think>"], "replies": [{"contains": "</think>", "text": "thought"}, {"text": "<think>on and on ", "endless": true}]}]}`)
+	w.open("", `{"reasoning_budget": 9, "seed": 3, "logit_bias": [{"token": 5, "bias": 1}]}`)
+	got := w.ask("hi")
+	require.Equal(t, "thought", got.Message.Content.Text())
+	require.Equal(t, "on and on", got.Message.Content.Reasoning())
+	require.Len(t, w.engine.asked, 2)
+	first, second := w.engine.asked[0].Sampling, w.engine.asked[1].Sampling
+	require.Equal(t, []job.LogitBias{{ID: 5, Value: 1}}, first.LogitBias)
+	require.Equal(t, []job.LogitBias{{ID: 5, Value: 1}, {ID: 259, Value: never}}, second.LogitBias)
+	require.NotEqual(t, first.Seed, second.Seed, "the draws do not come again")
 }
 
 // TestEveryFormatEndsItsReasoning has the parser read what a budget writes.

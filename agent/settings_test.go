@@ -26,6 +26,7 @@ import (
 type spy struct {
 	scripted
 	harmony bool
+	marked  bool // its tokenizer has withMarks' tokens
 	mu      sync.Mutex
 	asked   []job.Request
 }
@@ -39,14 +40,17 @@ func (e *spy) Start(r job.Request) (Generation, error) {
 
 func (e *spy) Open(ctx context.Context, model string) (*Model, error) {
 	m, err := e.scripted.Open(ctx, model)
+	if err == nil && (e.harmony || e.marked) {
+		m.Tokenizer = withMarks{m.Tokenizer.(tokenizer)}
+	}
 	if err == nil && e.harmony {
-		m.Info.Family, m.Tokenizer = "gpt_oss", withMarks{m.Tokenizer.(tokenizer)}
+		m.Info.Family = "gpt_oss"
 	}
 	return m, err
 }
 
 // harmonyMarks are words of the scripted vocabulary that withMarks makes control tokens.
-var harmonyMarks = []string{"<|start|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|end|>", "<|call|>", "<|return|>"}
+var harmonyMarks = []string{"<|start|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|end|>", "<|call|>", "<|return|>", "<think>", "</think>"}
 
 type withMarks struct{ tokenizer }
 

@@ -216,7 +216,11 @@ func (t *turn) request(ids []int32) (job.Request, error) {
 	if t.tuned.seed != nil {
 		seed = profile.Seed{Value: *t.tuned.seed, EachTurn: true}
 	}
-	p.Sampling.Seed = seed.For(t.tuned.number, t.round)
+	attempt := t.round
+	if t.before > 0 { // other draws than those of the part before
+		attempt += 1 << 10
+	}
+	p.Sampling.Seed = seed.For(t.tuned.number, attempt)
 	if t.attempt > 0 {
 		p.Sampling = firmer(p.Sampling, t.retry)
 	}
@@ -228,6 +232,9 @@ func (t *turn) request(ids []int32) (job.Request, error) {
 		}
 	}
 	req.StopIDs = t.tuned.ends
+	if err == nil && t.before > 0 {
+		err = t.forbidReasoning(&req)
+	}
 	return req, err
 }
 

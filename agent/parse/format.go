@@ -120,6 +120,10 @@ func (f Format) thinks(template string) Format {
 	return f
 }
 
+// Reasoning is the mark that opens reasoning; empty where the format has none, or, as
+// Harmony, no one token that only opens it.
+func (f Format) Reasoning() string { return f.thinking[0] }
+
 // EndOfReasoning is what a model writes where its reasoning ends and its answer begins;
 // empty where the format has no reasoning. A grammar, where there is one, holds the
 // answer to its form from there on.
