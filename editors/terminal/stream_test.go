@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,14 +47,24 @@ func cutUp(r *rand.Rand, text string) (parts []string) {
 	return parts
 }
 
-// window is a virtual terminal that remembers what scrolled off.
+// window is a virtual terminal that remembers what scrolled off. One goroutine may write
+// while another one looks.
 type window struct {
 	*vt.Emulator
 	columns, rows int
+	mu            sync.Mutex
 }
 
+func (w *window) WriteString(s string) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.Emulator.WriteString(s)
+}
+
+func (w *window) Write(b []byte) (int, error) { return w.WriteString(string(b)) }
+
 func newWindow(columns, rows int) *window {
-	w := &window{vt.NewEmulator(columns, rows), columns, rows}
+	w := &window{Emulator: vt.NewEmulator(columns, rows), columns: columns, rows: rows}
 	w.SetScrollbackSize(1 << 20)
 	return w
 }
@@ -63,6 +74,12 @@ func (w *window) size() (columns, rows int) { return w.columns, w.rows }
 // gone is what scrolled off, lines what can be seen from the first line ever to the last
 // that is not empty.
 func (w *window) gone() (lines []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.scrolled()
+}
+
+func (w *window) scrolled() (lines []string) {
 	for i := range w.ScrollbackLen() {
 		lines = append(lines, plainLine(w.Scrollback().Line(i).String()))
 	}
@@ -70,7 +87,9 @@ func (w *window) gone() (lines []string) {
 }
 
 func (w *window) lines() []string {
-	lines := w.gone()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	lines := w.scrolled()
 	for _, line := range strings.Split(w.String(), "\n") {
 		lines = append(lines, plainLine(line))
 	}
