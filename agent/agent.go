@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -315,6 +316,19 @@ func (a *Agent) ListTools(_ context.Context, p schema.ToolsListParams) (schema.T
 // render returns the ids of a conversation with tools.
 func (o *opened) render(messages []schema.Message, tools []schema.ToolSpec) ([]int32, error) {
 	return o.renderer.RenderChat(prompt.Chat{Messages: messages, Tools: tools})
+}
+
+// controlToken is the id of a control token; a literal of several ids is none, but text that
+// is split somehow.
+func (o *opened) controlToken(literal string) (id int32, known bool, err error) {
+	if !slices.Contains(o.Tokenizer.SpecialLiterals(), literal) {
+		return 0, false, nil
+	}
+	ids, err := o.Tokenizer.Encode(literal, true)
+	if err != nil || len(ids) != 1 {
+		return 0, false, err
+	}
+	return ids[0], true, nil
 }
 
 // harmony reports whether the model has the format of GPT-OSS.

@@ -48,13 +48,9 @@ const never = -1000
 // forbidReasoning keeps a model whose reasoning was ended from beginning another, where that
 // takes a token of its own.
 func (t *turn) forbidReasoning(req *job.Request) error {
-	mark := t.format.Reasoning()
-	if !slices.Contains(t.model.Tokenizer.SpecialLiterals(), mark) {
-		return nil
-	}
-	ids, err := t.model.Tokenizer.Encode(mark, true)
-	if err == nil && len(ids) == 1 {
-		req.Sampling.LogitBias = append(slices.Clip(req.Sampling.LogitBias), job.LogitBias{ID: ids[0], Value: never})
+	id, known, err := t.model.controlToken(t.format.Reasoning())
+	if known {
+		req.Sampling.LogitBias = append(slices.Clip(req.Sampling.LogitBias), job.LogitBias{ID: id, Value: never})
 	}
 	return err
 }

@@ -141,19 +141,12 @@ func (a *Agent) takeUp(log *conversation.Log, p schema.SessionLoadParams) (*sess
 	if err != nil {
 		return nil, keptError(p.SessionID, err)
 	}
-	s := &session{model: p.Model, tools: p.Tools, turn: make(chan struct{}, 1), log: log, messages: conversation.Messages(entries)}
+	s := emptySession(p.Model, p.Tools)
+	s.log, s.messages = log, conversation.Messages(entries)
 	then := formerly(entries)
 	w := wanted{p.PromptConfig, p.Profile, p.ProfilesFile, p.Settings}
 	if h := log.Header(); then.configured || !w.nothing() || h.Origin != nil {
-		c, err := a.configure(w, then, h.Created.Local())
-		if err == nil {
-			err = s.settle(c, a.folders)
-		}
-		if err != nil {
-			return nil, err
-		}
-		s.model = c.model(p.Model)
-		return s, nil
+		return s, a.furnish(s, w, then, h.Created.Local())
 	}
 	s.model = cmp.Or(s.model, then.saved.Model)
 	return s, nil
@@ -162,8 +155,6 @@ func (a *Agent) takeUp(log *conversation.Log, p schema.SessionLoadParams) (*sess
 // loaded is the answer to session/load.
 func loaded(id string, s *session) schema.SessionLoadResult {
 	r := schema.SessionLoadResult{SessionID: id, Model: s.model, Messages: s.conversation(nil)}
-	if s.config != nil {
-		r.Assistant, r.Display, r.Warnings = s.prompt.Assistant, &s.display, s.config.warnings
-	}
+	r.Assistant, r.Display, r.Warnings = s.told()
 	return r
 }

@@ -29,21 +29,20 @@ type session struct {
 	closed   bool
 }
 
+func emptySession(model string, tools *[]schema.ToolRef) *session {
+	return &session{model: model, tools: tools, turn: make(chan struct{}, 1)}
+}
+
 // NewSession opens a session.
 func (a *Agent) NewSession(_ context.Context, p schema.SessionNewParams) (schema.SessionResult, error) {
 	if err := a.room(); err != nil {
 		return schema.SessionResult{}, err
 	}
-	s := &session{model: p.Model, tools: p.Tools, turn: make(chan struct{}, 1)}
+	s := emptySession(p.Model, p.Tools)
 	if w := (wanted{p.PromptConfig, p.Profile, p.ProfilesFile, p.Settings}); !w.nothing() {
-		c, err := a.configure(w, former{}, time.Now())
-		if err == nil {
-			err = s.settle(c, a.folders)
-		}
-		if err != nil {
+		if err := a.furnish(s, w, former{}, time.Now()); err != nil {
 			return schema.SessionResult{}, err
 		}
-		s.model = c.model(p.Model)
 	}
 	if p.System != "" {
 		s.messages = []schema.Message{{Role: schema.RoleSystem, Content: schema.TextContent(p.System)}}
@@ -93,9 +92,7 @@ func (a *Agent) keep(s *session) (schema.SessionResult, error) {
 	}
 	a.sessions[id] = s
 	r := schema.SessionResult{SessionID: id, Model: s.model}
-	if s.config != nil {
-		r.Assistant, r.Display, r.Warnings = s.prompt.Assistant, &s.display, s.config.warnings
-	}
+	r.Assistant, r.Display, r.Warnings = s.told()
 	return r, nil
 }
 
@@ -149,7 +146,8 @@ func (a *Agent) ForkSession(_ context.Context, p schema.SessionParams) (schema.S
 func (s *session) fork(copied func() (*conversation.Log, error)) (fork *session, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fork = &session{model: s.model, tools: s.tools, turn: make(chan struct{}, 1), config: s.config, prompt: s.prompt, display: s.display, messages: s.messages}
+	fork = emptySession(s.model, s.tools)
+	fork.config, fork.prompt, fork.display, fork.messages = s.config, s.prompt, s.display, s.messages
 	if s.log != nil {
 		fork.log, err = copied()
 	}

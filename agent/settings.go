@@ -171,6 +171,18 @@ func Folders(p schema.SessionNewParams, configs []string) (profile.Folders, erro
 	return s.Folders, err
 }
 
+// furnish gives a session the settings that are wanted of it.
+func (a *Agent) furnish(s *session, w wanted, then former, began time.Time) error {
+	c, err := a.configure(w, then, began)
+	if err == nil {
+		err = s.settle(c, a.folders)
+	}
+	if err == nil {
+		s.model = c.model(s.model)
+	}
+	return err
+}
+
 // settle gives a session its settings and what they bring with them. Open are the folders
 // that the program uses.
 func (s *session) settle(c *configuration, open profile.Folders) error {
@@ -189,6 +201,26 @@ func (s *session) settle(c *configuration, open profile.Folders) error {
 	}
 	c.warnings = append(c.warnings, settings.Warnings...)
 	return nil
+}
+
+// told is what a client is told of the settings of a session.
+func (s *session) told() (assistant string, display *schema.Display, warnings []string) {
+	if s.config == nil {
+		return "", nil, nil
+	}
+	return s.prompt.Assistant, &s.display, s.config.warnings
+}
+
+// configured is the configuration of a turn that brings settings of its own, or none: that
+// of its session, where it has one, or one for them alone, which begins now.
+func (s *session) configured(own json.RawMessage, now time.Time) *configuration {
+	switch {
+	case s != nil && s.config != nil:
+		return s.config
+	case len(own) == 0:
+		return nil
+	}
+	return &configuration{began: now}
 }
 
 // greeting is what a new conversation begins with.
@@ -227,12 +259,9 @@ func (a *Agent) SessionSettings(ctx context.Context, p schema.SessionSettingsPar
 		return schema.SessionSettingsResult{}, wireError(ctx, err)
 	}
 	r := schema.SessionSettingsResult{Model: m.Info.ID, Settings: []schema.Setting{}}
-	c := s.config
-	if c == nil && len(p.Settings) == 0 {
-		return r, nil
-	}
+	c := s.configured(p.Settings, time.Now())
 	if c == nil {
-		c = &configuration{began: time.Now()}
+		return r, nil
 	}
 	settings, err := c.resolve(m, own)
 	if err != nil {

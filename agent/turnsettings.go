@@ -27,17 +27,11 @@ type tuned struct {
 // tune takes the settings that the turn's session and request have, if they have any,
 // once the model is known that they are for.
 func (t *turn) tune() error {
-	var c *configuration
-	if t.session != nil {
-		c = t.session.config
-	}
-	if c == nil {
-		if len(t.params.Settings) == 0 {
-			return nil
-		}
-		c = &configuration{began: t.start}
-	}
 	p := t.params
+	c := t.session.configured(p.Settings, t.start)
+	if c == nil {
+		return nil
+	}
 	s, err := c.resolve(t.model, t.own.Merge(membersOf(p)))
 	if err != nil {
 		return err
@@ -73,19 +67,14 @@ func (t *turn) tune() error {
 // has to be there; others are of files that serve several models.
 func (t *turn) endTokens(s *profile.Settings) ([]int32, error) {
 	var ids []int32
-	literals := t.model.Tokenizer.SpecialLiterals()
 	for _, text := range s.EndTokens {
-		if slices.Contains(literals, text) {
-			one, err := t.model.Tokenizer.Encode(text, true)
-			if err != nil {
-				return nil, err
-			}
-			if len(one) == 1 {
-				ids = append(ids, one[0])
-				continue
-			}
+		id, known, err := t.model.controlToken(text)
+		if err != nil {
+			return nil, err
 		}
-		if s.Origin("end_token_strings").Source == schema.FromRequest {
+		if known {
+			ids = append(ids, id)
+		} else if s.Origin("end_token_strings").Source == schema.FromRequest {
 			return nil, schema.InvalidParam("/settings/end_token_strings",
 				"%q is no control token of the model %s; texts that end an answer belong to stop", text, t.model.Info.ID)
 		}

@@ -153,6 +153,9 @@ func membersOf(object []byte) map[string]json.RawMessage {
 // document is a schema to which references within it belong.
 type document []byte
 
+// pointerEscapes undoes those of RFC 6901.
+var pointerEscapes = strings.NewReplacer("~1", "/", "~0", "~")
+
 // maxHops is how many references are followed in a row, and how deep alternatives are
 // looked into.
 const maxHops = 16
@@ -166,7 +169,7 @@ func (d document) follow(s []byte) []byte {
 		}
 		target := json.RawMessage(d)
 		for _, step := range strings.Split(ref[2:], "/") {
-			target = membersOf(target)[strings.NewReplacer("~1", "/", "~0", "~").Replace(step)]
+			target = membersOf(target)[pointerEscapes.Replace(step)]
 		}
 		if target == nil {
 			return s

@@ -157,12 +157,12 @@ func runChat(ctx context.Context, c Commands, o Options, f chatFlags, args []str
 
 // openTerminal chooses how to read and to show: on a terminal where both ends are one.
 func (t *chat) openTerminal() (restore func(), err error) {
-	in, inIsFile := t.commands.In.(*os.File)
-	out, outIsFile := t.commands.Out.(*os.File)
-	if !inIsFile || !outIsFile || !IsTerminal(in) || !IsTerminal(out) || os.Getenv("TERM") == "dumb" {
+	in, typed := terminalOf(t.commands.In)
+	out, shown := terminalOf(t.commands.Out)
+	if !typed || !shown || os.Getenv("TERM") == "dumb" {
 		view := &plainView{out: t.commands.Out, err: t.commands.Err}
-		view.isTerminal = outIsFile && IsTerminal(out)
-		view.prompts = view.isTerminal && inIsFile && IsTerminal(in)
+		view.isTerminal = shown
+		view.prompts = shown && typed
 		t.reader, t.view = newPipeReader(t.commands.In), view
 		return func() {}, nil
 	}

@@ -181,9 +181,7 @@ func generate(ctx context.Context, c Commands, o Options, p schema.GenerateParam
 		return interrupted(ctx, err)
 	}
 	out := &printer{w: bufio.NewWriter(c.Out)}
-	if f, ok := c.Out.(*os.File); ok {
-		out.isTerminal = IsTerminal(f)
-	}
+	_, out.isTerminal = terminalOf(c.Out)
 	r, err := a.Generate(ctx, p, out, nil)
 	out.end()
 	if err != nil {

@@ -296,3 +296,9 @@ func versionCommand(c Commands) *cobra.Command {
 
 // IsTerminal reports whether f is a terminal.
 func IsTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// terminalOf is the terminal that a reader or writer is, if it is one.
+func terminalOf(end any) (f *os.File, is bool) {
+	f, is = end.(*os.File)
+	return f, is && IsTerminal(f)
+}
