@@ -17,7 +17,7 @@ type GrammarTokenizer struct {
 
 // NewGrammarTokenizer builds the form for a model with vocab logits, which may
 // be more than the tokenizer has tokens; eos lists the ids that end a text, at
-// least one. It takes up to two seconds and a hundred megabytes. The result
+// least one. It takes up to a second and some tens of megabytes. The result
 // stays valid after t is closed; the caller closes it.
 func NewGrammarTokenizer(t *Tokenizer, vocab int, eos []int32) (*GrammarTokenizer, error) {
 	p, err := t.borrow()
@@ -111,8 +111,8 @@ func (m *Matcher) MaskWords() int { return m.words }
 
 // Mask sets dst to the tokens that may come next: token i is bit i%32 of
 // dst[i/32]. Once the grammar is complete these are the end tokens. dst must
-// have MaskWords words. It takes some microseconds, on long free text up to
-// some milliseconds.
+// have MaskWords words. It takes some microseconds, up to a millisecond where the
+// grammar's state is a new one.
 func (m *Matcher) Mask(dst []uint32) error {
 	p, err := m.seize()
 	if err != nil {

@@ -1,10 +1,10 @@
 //! Constrained decoding with llguidance: which tokens may come next.
 
 use crate::guard::{deep, Failure};
+use crate::mask::{symbols, Masks};
 use crate::table::{CONTROL, PRESENT};
 use crate::tokenizer::Tokenizer;
 use llguidance::api::{StopReason, TopLevelGrammar};
-use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenizerEnv};
 use llguidance::{Matcher as Inner, ParserFactory};
 use serde_json::{json, Value};
@@ -22,6 +22,7 @@ const MAX_DEPTH: usize = 200;
 /// A tokenizer's vocabulary as llguidance walks it.
 pub struct Vocabulary {
     factory: ParserFactory,
+    masks: Arc<Masks>,
     size: usize,
 }
 
@@ -119,10 +120,15 @@ impl Vocabulary {
             ff_tokens: forces,
             ..Default::default()
         };
-        let mut factory = ParserFactory::new(&env, caps, &SlicedBiasComputer::general_slices())?;
+        let mut factory = ParserFactory::new(&env, caps, &symbols())?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
-        Ok(Vocabulary { factory, size })
+        let masks = Arc::new(Masks::new(&env));
+        Ok(Vocabulary {
+            factory,
+            masks,
+            size,
+        })
     }
 
     /// Compiles a grammar of the kind json_schema, regex or lark.
@@ -143,7 +149,13 @@ impl Vocabulary {
                 ))
             }
         };
-        let start = deep(|| Ok(Inner::new(self.factory.create_parser(grammar))))?;
+        let start = deep(|| {
+            let mut parser = self.factory.create_parser(grammar);
+            if let Ok(parser) = &mut parser {
+                parser.bias_computer = self.masks.clone();
+            }
+            Ok(Inner::new(parser))
+        })?;
         match start.get_error() {
             Some(message) => Err(refuse!("{kind}: {}", brief(&message))),
             None => Ok(Grammar {

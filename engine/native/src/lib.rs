@@ -14,6 +14,7 @@ pub mod added;
 pub mod bounded;
 pub mod clock;
 pub mod grammar;
+pub mod mask;
 pub mod python;
 pub mod table;
 pub mod template;

@@ -1,0 +1,362 @@
+//! Masks without a walk through the whole vocabulary.
+//!
+//! Nine of ten tokens are words: characters that mean nothing to JSON and to most marks.
+//! Within a string or free text all of them take a lexer from a state to one next state, so
+//! whether a word may come depends on how many characters it has, and on nothing else. That
+//! is asked of the lexer once a length; only what is left, and what may end a lexeme, is
+//! walked through byte by byte.
+
+use llguidance::derivre::StateID;
+use llguidance::earley::{BiasComputer, ParserRecognizer};
+use llguidance::toktrie::{Recognizer, SimpleVob, TokEnv, TokTrie};
+
+/// The words of at most so many characters are judged by their length. Those up to each of
+/// the lengths are kept apart from longer ones: most strings take all of the first.
+const LENGTHS: [usize; 2] = [16, LONGEST];
+const LONGEST: usize = 32;
+/// How much the lexer may spend on comparing expressions.
+const FUEL: u64 = 1000;
+/// How many states a lexer may be in behind words of one length before they are walked
+/// through instead.
+const MAX_STATES: usize = 32;
+/// The length of a token that is no word: no verdict reaches it.
+const NEVER: u8 = u8::MAX;
+
+/// The ASCII characters of the kinds of words, those of a kind without those before it.
+/// Other characters belong to each. A token's kind is the first that has all its characters,
+/// together with those before it.
+const KINDS: [fn(u8) -> bool; 2] = [
+    |b| b.is_ascii_alphanumeric() || b == b' ',
+    |b| b.is_ascii_punctuation() && !matches!(b, b'"' | b'\\' | b'<'),
+];
+
+/// Expressions for all words up to each length, which lexers must know to be asked. Comparing
+/// expressions takes no states: a string of up to a thousand characters has one for each.
+pub fn symbols() -> Vec<String> {
+    let of = |n| format!(r#"[^\x00-\x1F"\\<\x7F]{{1,{n}}}"#);
+    LENGTHS.map(of).to_vec()
+}
+
+/// Makes the masks of one vocabulary.
+pub struct Masks {
+    env: TokEnv,
+    words: [Words; KINDS.len()],
+    /// The tokens that are no words.
+    others: Trie,
+}
+
+/// The words of one kind.
+struct Words {
+    tries: [Trie; LENGTHS.len()],
+    /// Those that have at most as many characters as the index.
+    upto: Vec<SimpleVob>,
+}
+
+/// Some tokens in preorder of their bytes, those of the same bytes as siblings.
+#[derive(Default)]
+struct Trie {
+    nodes: Vec<Node>,
+    /// The nodes of the last token.
+    path: Vec<usize>,
+}
+
+struct Node {
+    /// How many nodes the subtree has, this one too.
+    size: u32,
+    token: Option<u32>,
+    depth: u16,
+    byte: u8,
+    /// The length of the longest word in the subtree, in characters.
+    longest: u8,
+}
+
+/// What a lexer's state says of the words of a kind by their length alone.
+struct Verdict {
+    /// Words of at most so many characters may come.
+    may: usize,
+    /// Longer ones may not; otherwise nobody knows.
+    only: bool,
+}
+
+/// Where the characters of each kind lead a lexer from one state.
+struct Step {
+    from: StateID,
+    kinds: [Moves; KINDS.len()],
+}
+
+#[derive(Clone, Default)]
+struct Moves {
+    to: Vec<StateID>,
+    /// Some characters lead nowhere.
+    dies: bool,
+    /// Some end a lexeme, after which only the parser knows.
+    ends: bool,
+}
+
+impl Masks {
+    pub fn new(env: &TokEnv) -> Masks {
+        let trie = env.tok_trie();
+        let mut ids: Vec<u32> = (0..trie.vocab_size() as u32).collect();
+        ids.retain(|&id| !trie.token(id).is_empty());
+        ids.sort_by_key(|&id| trie.token(id));
+        let mut words = [(); KINDS.len()].map(|()| Words {
+            tries: Default::default(),
+            upto: vec![trie.alloc_token_set(); LONGEST + 1],
+        });
+        let mut others = Trie::default();
+        for id in ids {
+            let bytes = trie.token(id);
+            match kind(bytes) {
+                Some((kind, length)) => {
+                    let part = LENGTHS.partition_point(|&most| most < length);
+                    words[kind].tries[part].add(bytes, id, length as u8);
+                    let sets = &mut words[kind].upto[length..];
+                    sets.iter_mut().for_each(|set| set.allow_token(id));
+                }
+                None => others.add(bytes, id, NEVER),
+            }
+        }
+        let tries = words.iter_mut().flat_map(|w| &mut w.tries);
+        tries.chain([&mut others]).for_each(|trie| trie.leave(0));
+        let env = env.clone();
+        Masks { env, words, others }
+    }
+}
+
+impl Trie {
+    /// Adds the next token in the order of their bytes.
+    fn add(&mut self, bytes: &[u8], token: u32, length: u8) {
+        let along = self.path.iter().zip(bytes);
+        let shared = along
+            .take_while(|(&at, &b)| self.nodes[at].byte == b)
+            .count();
+        let shared = shared.min(bytes.len() - 1);
+        self.leave(shared);
+        for (depth, &byte) in bytes.iter().enumerate().skip(shared) {
+            let last = depth + 1 == bytes.len();
+            self.path.push(self.nodes.len());
+            self.nodes.push(Node {
+                size: 1,
+                token: last.then_some(token),
+                depth: depth as u16 + 1,
+                byte,
+                longest: if last { length } else { 0 },
+            });
+        }
+    }
+
+    /// Leaves the nodes that lie deeper than depth: their subtrees are complete.
+    fn leave(&mut self, depth: usize) {
+        while self.path.len() > depth {
+            let at = self.path.pop().unwrap();
+            let longest = self.nodes[at].longest;
+            self.nodes[at].size = (self.nodes.len() - at) as u32;
+            if let Some(&above) = self.path.last() {
+                self.nodes[above].longest = self.nodes[above].longest.max(longest);
+            }
+        }
+    }
+
+    /// Allows the tokens that the parser takes. It leaves out the subtrees in which no word
+    /// is longer than decided.
+    fn walk(&self, rec: &mut ParserRecognizer<'_>, set: &mut SimpleVob, decided: u8) {
+        rec.trie_started("masks");
+        let (mut at, mut depth, mut walked) = (0, 0, 0);
+        while let Some(node) = self.nodes.get(at) {
+            if node.longest > decided {
+                walked += 1;
+                let above = node.depth - 1;
+                rec.pop_bytes(usize::from(depth - above));
+                depth = above;
+                if rec.try_push_byte(node.byte) {
+                    depth += 1;
+                    if let Some(token) = node.token {
+                        set.allow_token(token);
+                    }
+                    at += 1;
+                    continue;
+                }
+            }
+            at += node.size as usize;
+        }
+        rec.pop_bytes(usize::from(depth));
+        rec.trie_finished();
+        rec.save_stats(walked);
+    }
+}
+
+impl BiasComputer for Masks {
+    fn compute_bias(&self, rec: &mut ParserRecognizer<'_>, start: &[u8]) -> SimpleVob {
+        let mut set = self.trie().alloc_token_set();
+        if !start.is_empty() {
+            self.trie().add_bias(rec, &mut set, start);
+            return set;
+        }
+        for (words, verdict) in self.words.iter().zip(judge(rec)) {
+            set.or(&words.upto[verdict.may]);
+            for (trie, most) in words.tries.iter().zip(LENGTHS) {
+                if verdict.may < most && !verdict.only {
+                    trie.walk(rec, &mut set, verdict.may as u8);
+                }
+            }
+        }
+        self.others.walk(rec, &mut set, 0);
+        set
+    }
+
+    fn trie(&self) -> &TokTrie {
+        self.env.tok_trie()
+    }
+}
+
+/// The kind of a word and its length in characters.
+fn kind(bytes: &[u8]) -> Option<(usize, usize)> {
+    let length = std::str::from_utf8(bytes).ok()?.chars().count();
+    let mut kind = 0;
+    for byte in bytes.iter().filter(|b| b.is_ascii()) {
+        kind = kind.max(KINDS.iter().position(|has| has(*byte))?);
+    }
+    (length <= LONGEST).then_some((kind, length))
+}
+
+/// Asks the lexer which lengths of words may come.
+fn judge(rec: &mut ParserRecognizer<'_>) -> [Verdict; KINDS.len()] {
+    let start = rec.lexer_state();
+    let lexer = rec.lexer_mut();
+    if lexer.subsume_possible(start) {
+        for (at, may) in LENGTHS.into_iter().enumerate().rev() {
+            if lexer.check_subsume(start, at, FUEL, None).unwrap_or(false) {
+                let only = may == LONGEST;
+                return [(); KINDS.len()].map(|()| Verdict { may, only });
+            }
+        }
+    }
+    let mut steps = Vec::new();
+    std::array::from_fn(|kind| lengths(rec, &mut steps, kind))
+}
+
+/// Follows all words of a kind at once, by a character at a time.
+fn lengths(rec: &mut ParserRecognizer<'_>, steps: &mut Vec<Step>, kind: usize) -> Verdict {
+    let mut states = vec![rec.lexer_state()];
+    let mut may = None;
+    for length in 1..=LONGEST {
+        let mut next = Vec::new();
+        for &from in &states {
+            let known = steps.iter().position(|s| s.from == from);
+            let at = known.unwrap_or_else(|| {
+                steps.push(Step {
+                    from,
+                    kinds: step(rec, from),
+                });
+                steps.len() - 1
+            });
+            let moves = &steps[at].kinds[kind];
+            if moves.ends {
+                return Verdict {
+                    may: may.unwrap_or(length - 1),
+                    only: false,
+                };
+            }
+            if moves.dies {
+                may.get_or_insert(length - 1);
+            }
+            moves.to.iter().for_each(|&to| add(&mut next, to));
+        }
+        if next.is_empty() {
+            return Verdict {
+                may: may.unwrap_or(length - 1),
+                only: true,
+            };
+        }
+        // Where some of the shortest may come and some may not, the walk is short.
+        if may == Some(0) || next.len() > MAX_STATES {
+            return Verdict {
+                may: may.unwrap_or(length),
+                only: false,
+            };
+        }
+        if next == states {
+            break;
+        }
+        states = next;
+    }
+    // There are no longer words.
+    Verdict {
+        may: may.unwrap_or(LONGEST),
+        only: may.is_none(),
+    }
+}
+
+/// Goes on from a state by each character.
+fn step(rec: &mut ParserRecognizer<'_>, from: StateID) -> [Moves; KINDS.len()] {
+    let mut moves = Moves::default();
+    // States within characters, with the bytes that may follow.
+    let mut within = Vec::new();
+    for lead in 0xc2..=0xf4 {
+        if let Some(to) = moves.go(rec, from, lead) {
+            let (low, high, more) = continuation(lead);
+            add(&mut within, (to, low, high, more));
+        }
+    }
+    let mut at = 0;
+    while let Some(&(state, low, high, more)) = within.get(at) {
+        for byte in low..=high {
+            match moves.go(rec, state, byte) {
+                Some(to) if more == 0 => add(&mut moves.to, to),
+                Some(to) => add(&mut within, (to, 0x80, 0xbf, more - 1)),
+                None => {}
+            }
+        }
+        at += 1;
+        moves.ends |= at > MAX_STATES; // as good as unknown
+    }
+    KINDS.map(|has| {
+        for byte in (0..0x80).filter(|&b| has(b)) {
+            if let Some(to) = moves.go(rec, from, byte) {
+                add(&mut moves.to, to);
+            }
+        }
+        moves.clone()
+    })
+}
+
+/// The bytes that may follow the first one of a character in UTF-8, and how many more come.
+fn continuation(lead: u8) -> (u8, u8, usize) {
+    match lead {
+        0xe0 => (0xa0, 0xbf, 1),
+        0xed => (0x80, 0x9f, 1),
+        0xf0 => (0x90, 0xbf, 2),
+        0xf4 => (0x80, 0x8f, 2),
+        ..=0xdf => (0x80, 0xbf, 0),
+        ..=0xef => (0x80, 0xbf, 1),
+        _ => (0x80, 0xbf, 2),
+    }
+}
+
+impl Moves {
+    /// The state behind a byte, if the lexeme goes on with it.
+    fn go(&mut self, rec: &mut ParserRecognizer<'_>, from: StateID, byte: u8) -> Option<StateID> {
+        if self.ends {
+            return None; // nothing else matters
+        }
+        let lexer = rec.lexer_mut();
+        let to = lexer.transition_start_state(from, Some(byte), &None);
+        if to.has_lowest_match() || to.is_dead() && !lexer.try_lexeme_end(from).is_error() {
+            self.ends = true;
+        } else if to.is_dead() {
+            self.dies = true;
+        } else {
+            return Some(to);
+        }
+        None
+    }
+}
+
+fn add<T: PartialEq>(all: &mut Vec<T>, one: T) {
+    if !all.contains(&one) {
+        all.push(one);
+    }
+}
+
+#[cfg(test)]
+mod tests;
