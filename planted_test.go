@@ -77,6 +77,8 @@ var plants = []plant{
 		"./agent/conversation", "TestD5", nil},
 	{"D5, listing", "agent/conversation/list.go", "headBytes    = 4 << 10", "headBytes    = 1 << 20", "./agent/conversation", "TestD5", nil},
 	{"D6", "agent/conversation/filesystem.go", "return nil, &InUseError{PID: readPID(name)}", "return nil, &InUseError{}", "./agent/conversation", "TestD6", nil},
+	{"P7, references", "schema/schemawalk.go", "return is == onePart && (isBool || isMap)", "return isBool || isMap", "./schema", "TestReferencesThatTheWalkFollows", nil},
+	{"P7, keywords", "schema/keywords.go", "n.Sign() <= 0", "n.Sign() < 0", "./schema", "TestTheWalkSaysWhatTheLibrarySays", nil},
 	{"loops, missed", "agent/loop/loop.go", "ringSize = 2 * fullPeriod", "ringSize = fullPeriod / 2", "./agent/loop", "TestEveryPeriodIsFound", nil},
 	{"loops, none", "agent/loop/loop.go", "rich, poor = 320, 768", "rich, poor = 96, 96", "./agent/loop", "TestHonestTexts", nil},
 	{"keys without effect", "agent/profile/settings.go", "v.TruncateResponse, 0)}", "v.TruncateThinking, 0)}", "./agent/profile", "TestEveryKey", nil},

@@ -22,43 +22,43 @@ type effort struct {
 
 type pair struct {
 	schema *jsonschema.Schema
-	value  *part
+	value  *subject
 }
 
-// part is a value that can be told from others that are equal.
-type part struct {
-	members map[string]*part
-	items   []*part
+// subject is a value that can be told from others that are equal.
+type subject struct {
+	members map[string]*subject
+	items   []*subject
 }
 
-func partOf(v any) *part {
-	p := &part{}
+func subjectOf(v any) *subject {
+	p := &subject{}
 	switch v := v.(type) {
 	case map[string]any:
-		p.members = make(map[string]*part, len(v))
+		p.members = make(map[string]*subject, len(v))
 		for name, member := range v {
-			p.members[name] = partOf(member)
+			p.members[name] = subjectOf(member)
 		}
 	case []any:
-		p.items = make([]*part, len(v))
+		p.items = make([]*subject, len(v))
 		for i := range v {
-			p.items[i] = partOf(v[i])
+			p.items[i] = subjectOf(v[i])
 		}
 	}
 	return p
 }
 
 // tooMuch says that a check would take too long, or nothing.
-func (v *Validator) tooMuch(value any) string {
-	e := effort{v.anchors, map[pair]int{}}
-	if e.of(v.compiled, partOf(value)) <= maxSteps {
+func (c *compiled) tooMuch(value any) string {
+	e := effort{c.anchors, map[pair]int{}}
+	if e.of(c.Schema, subjectOf(value)) <= maxSteps {
 		return ""
 	}
 	return fmt.Sprintf("holding it to the schema takes more than %d steps: it is too large, or the schema refers to its parts too often", maxSteps)
 }
 
 // sum adds the steps of several schemas for one part, up to a little more than maxSteps.
-func (e *effort) sum(n int, p *part, schemas ...*jsonschema.Schema) int {
+func (e *effort) sum(n int, p *subject, schemas ...*jsonschema.Schema) int {
 	for _, s := range schemas {
 		if n > maxSteps {
 			return n
@@ -69,7 +69,7 @@ func (e *effort) sum(n int, p *part, schemas ...*jsonschema.Schema) int {
 }
 
 // of counts the steps of a schema for a part.
-func (e *effort) of(s *jsonschema.Schema, p *part) int {
+func (e *effort) of(s *jsonschema.Schema, p *subject) int {
 	if s == nil {
 		return 0
 	}
@@ -96,7 +96,7 @@ func (e *effort) of(s *jsonschema.Schema, p *part) int {
 }
 
 // object adds what a schema asks of the members of a part.
-func (e *effort) object(n int, s *jsonschema.Schema, p *part) int {
+func (e *effort) object(n int, s *jsonschema.Schema, p *subject) int {
 	if p.members == nil {
 		return n
 	}
@@ -112,7 +112,7 @@ func (e *effort) object(n int, s *jsonschema.Schema, p *part) int {
 	}
 	additional, _ := s.AdditionalProperties.(*jsonschema.Schema)
 	for name, member := range p.members {
-		n = e.sum(n, &part{}, s.PropertyNames)
+		n = e.sum(n, &subject{}, s.PropertyNames)
 		n = e.sum(n, member, s.Properties[name], additional, s.UnevaluatedProperties)
 		for pattern, one := range s.PatternProperties {
 			if n > maxSteps {
@@ -127,7 +127,7 @@ func (e *effort) object(n int, s *jsonschema.Schema, p *part) int {
 }
 
 // array adds what a schema asks of the items of a part.
-func (e *effort) array(n int, s *jsonschema.Schema, p *part) int {
+func (e *effort) array(n int, s *jsonschema.Schema, p *subject) int {
 	first, _ := s.Items.([]*jsonschema.Schema)
 	each, _ := s.Items.(*jsonschema.Schema)
 	rest, _ := s.AdditionalItems.(*jsonschema.Schema)

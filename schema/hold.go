@@ -75,17 +75,18 @@ func (h *holder) find(raw []byte, path string) {
 // within calls visit for each schema in the value of a keyword and returns the value with
 // what that made of them.
 func within(name string, value []byte, path string, visit func(s []byte, path string) []byte) []byte {
-	switch {
-	case value[0] == '{' && slices.Contains(schemaMembers, name):
+	// The older draft's table has the keywords of both.
+	switch p := draft07[name].part; {
+	case value[0] == '{' && (p == onePart || p == oneOrListPart):
 		return visit(value, path)
-	case value[0] == '[' && slices.Contains(schemaLists, name):
+	case value[0] == '[' && (p == listPart || p == oneOrListPart):
 		var items []json.RawMessage
 		_ = json.Unmarshal(value, &items)
 		for i, s := range items {
 			items[i] = visit(s, path+"/"+strconv.Itoa(i))
 		}
 		return slices.Concat([]byte("["), bytes.Join(rawBytes(items), []byte(",")), []byte("]"))
-	case value[0] == '{' && slices.Contains(schemaMaps, name):
+	case value[0] == '{' && (p == mapPart || p == dependentPart):
 		return object(value, func(name string, s []byte) (string, []byte) { return name, visit(s, path+pointer(name)) })
 	}
 	return value

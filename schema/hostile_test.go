@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,24 @@ func hostileSchemas() []string {
 			chain(n, `{"dependentSchemas":{"a":@},"properties":{"a":@}}`), chain(n, `{"allOf":[@,@],"items":@,"contains":@}`),
 			chain(n, `{"propertyNames":@,"allOf":[@,@]}`), chain(n, `{"unevaluatedProperties":@,"anyOf":[@,@]}`))
 	}
+	// As large as may be, of references that only the library can follow, and of others.
+	for _, n := range []int{MaxAddressed - 2, MaxSubschemas - 2} {
+		add(`{"$dynamicAnchor":"n","allOf":[`+strings.TrimSuffix(strings.Repeat(`{"$dynamicRef":"#n"},`, n), ",")+`]}`, `{"$ref":"#a","anyOf":[`+strings.TrimSuffix(strings.Repeat(`{"not":true},`, n), ",")+`],"$defs":{"a":{"$anchor":"a"}}}`)
+	}
+	var tools, ids []string
+	for i := range MaxSubschemas - 2 {
+		tools = append(tools, fmt.Sprintf(`"p%d":{"type":["string","null"],"pattern":"^[a-z]{1,%d}$"}`, i, 1+i%9))
+		ids = append(ids, fmt.Sprintf(`{"$id":"s%d"}`, i))
+	}
+	add(`{"properties":{`+strings.Join(tools, ",")+`}}`, `{"properties":{`+strings.Join(tools[:MaxAddressed-2], ",")+`},"$ref":"#/$defs/a%20b","$defs":{"a b":{}}}`,
+		`{"allOf":[`+strings.Join(ids, ",")+`]}`, `{"allOf":[`+strings.Join(ids[:MaxAddressed-2], ",")+`]}`,
+		`{"$schema":"http://json-schema.org/draft-07/schema#","enum":[`+strings.TrimSuffix(strings.Repeat("1,", MaxSchemaValues-2), ",")+`]}`)
+	var numbers, wrong []string
+	for i := range 10_500 {
+		numbers, wrong = append(numbers, strconv.Itoa(i)), append(wrong, fmt.Sprintf(`"%x":1`, i))
+	}
+	add(`{"$schema":"http://json-schema.org/draft-07/schema#","enum":[`+strings.Join(numbers, ",")+`]}`, `{"required":[`+strings.Join(numbers, ",")+`]}`,
+		`{"properties":{`+strings.Join(wrong[:6000], ",")+`}}`, `{"dependentRequired":{`+strings.Join(wrong[:6000], ",")+`}}`)
 	// Schemas that refer to themselves.
 	add(`{"$ref":"#"}`, `{"allOf":[{"$ref":"#"}]}`, `{"allOf":[{"$ref":"#/$defs/a"}],"$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}}}`,
 		`{"properties":{"a":{"allOf":[{"$ref":"#"},{"$ref":"#"}]}}}`, `{"properties":{"a":{"anyOf":[{"$ref":"#"},{"$ref":"#"},{"$ref":"#"}]}},"additionalProperties":{"$ref":"#"}}`,
@@ -46,7 +65,7 @@ func hostileSchemas() []string {
 		add(`{"properties":{"a":{"$ref":`+string(text)+`}}}`, `{"$schema":`+string(text)+`}`)
 	}
 	// What is too large, too deep or no schema.
-	add(strings.Repeat(`{"items":`, 40)+"{}"+strings.Repeat("}", 40), `{"enum":[`+strings.TrimSuffix(strings.Repeat("1,", 30000), ",")+`]}`,
+	add(`{"enum":[`+strings.TrimSuffix(strings.Repeat("1,", 30000), ",")+`]}`, strings.Repeat(`{"items":`, 40)+"{}"+strings.Repeat("}", 40), `{"enum":[`+strings.TrimSuffix(strings.Repeat("1,", MaxSchemaValues-2), ",")+`]}`,
 		`{"allOf":[`+strings.TrimSuffix(strings.Repeat("{},", 5000), ",")+`]}`, `{"description":"`+strings.Repeat("a", 70000)+`"}`, `{"multipleOf":1e999999999}`, `{"minimum":1e-999999999}`,
 		`{"const":1e400}`, `{"maxLength":-1}`, `{"maxItems":1.5}`, `{"type":"nothing"}`, `{"type":["string","string"]}`, `{"required":["a","a"]}`, `{"pattern":"("}`, `{"pattern":5}`, `{"properties":[]}`, `{"items":5}`,
 		`{"$ref":5}`, `{"enum":5}`, `{"a":1,"a":2}`, `[]`, `null`, `"x"`, `{`, ``, `{"pattern":"(a+)+$"}`, `{"pattern":"(?=a)b"}`, `{"pattern":"\\1"}`, `{"pattern":"(.{1,1000}){1000}"}`, `{"pattern":"`+strings.Repeat("(a|", 2000)+`"}`,
@@ -75,10 +94,19 @@ func TestP7HostileSchemas(t *testing.T) {
 	require.Len(t, slices.Compact(slices.Sorted(slices.Values(schemas))), len(schemas))
 	taken, refused, stopped := 0, 0, 0
 	var slowest time.Duration
+	slow := ""
 	for _, s := range schemas {
-		begin := time.Now()
-		v, bad := Compile(json.RawMessage(s))
-		slowest = max(slowest, time.Since(begin))
+		var v *Validator
+		var bad []FieldError
+		var took []time.Duration
+		for range 3 {
+			begin := time.Now()
+			v, bad = Compile(json.RawMessage(s))
+			took = append(took, time.Since(begin))
+		}
+		if slices.Sort(took); took[1] > slowest {
+			slowest, slow = took[1], s
+		}
 		if v == nil {
 			refused++
 			require.NotEmpty(t, bad)
@@ -94,7 +122,7 @@ func TestP7HostileSchemas(t *testing.T) {
 		}
 	}
 	require.Positive(t, stopped)
-	t.Logf("%d schemas: %d refused, %d taken; %d of their checks would not have ended; reading one took at most %v", len(schemas), refused, taken, stopped, slowest)
+	t.Logf("%d schemas: %d refused, %d taken; %d of their checks would not have ended; reading one took at most %v (the median of three), with a goal of 10 ms: %.60s…", len(schemas), refused, taken, stopped, slowest, slow)
 }
 
 // TestEffortIsWhatAValidatorDoes, for schemas that people write.
@@ -120,8 +148,9 @@ func TestEffortIsWhatAValidatorDoes(t *testing.T) {
 		require.Empty(t, bad)
 		var value any
 		require.NoError(t, json.Unmarshal([]byte(c.value), &value))
-		e := effort{v.anchors, map[pair]int{}}
-		require.Equal(t, c.steps, e.of(v.compiled, partOf(value)), c.schema)
+		s := first(v.library())
+		e := effort{s.anchors, map[pair]int{}}
+		require.Equal(t, c.steps, e.of(s.Schema, subjectOf(value)), c.schema)
 	}
 	// A large value of an ordinary schema is checked.
 	v, bad := Compile(json.RawMessage(`{"properties":{"rows":{"items":{"properties":{"id":{"type":"integer"},"tags":{"items":{"type":"string"}}},"required":["id"]}}}}`))

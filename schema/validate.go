@@ -5,35 +5,45 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"regexp"
+	"regexp/syntax"
 	"slices"
-	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// Bounds of a client's JSON Schema. The number of subschemas is bounded
-// because compiling takes time with its square; the exponents of numbers are,
-// because the compiler computes them to the last digit.
+// Bounds of a client's JSON Schema. The exponents of numbers are bounded because they are
+// computed to the last digit.
 const (
-	MaxSchemaBytes    = 64 << 10
-	MaxSchemaDepth    = 32
-	MaxSubschemas     = 1000
+	MaxSchemaBytes = 64 << 10
+	MaxSchemaDepth = 32
+	MaxSubschemas  = 1000
+	// MaxSchemaValues bounds the commas: what people write has none in every fourth byte.
+	MaxSchemaValues = 16 << 10
+	// MaxAddressed bounds the subschemas where the library has to say what references
+	// mean: it takes some 30 µs for each, and a client waits.
+	MaxAddressed      = 150
 	maxSchemaExponent = 308 // that of the largest float64
 )
 
 // Validator is a client's JSON Schema, ready to check values. It is immutable
 // and safe for concurrent use.
 type Validator struct {
-	compiled *jsonschema.Schema
-	anchors  map[string][]*jsonschema.Schema
+	// library is the schema in the library's form, made when it is first needed.
+	library func() (*compiled, []FieldError)
 	// Unchecked are the places in the schema that checks leave out, the first 16.
 	Unchecked []FieldError
-	// Subschemas counts the schema and those within it: compiling took time with
+	// Subschemas counts the schema and those within it: the first check takes time with
 	// their number.
 	Subschemas int
+}
+
+// compiled is a schema as the library has it.
+type compiled struct {
+	*jsonschema.Schema
+	anchors map[string][]*jsonschema.Schema
 }
 
 // Compile makes a Validator of a schema for an object: draft 2020-12, or
@@ -43,13 +53,16 @@ type Validator struct {
 // and a matcher for them can be made to run for ever.
 //
 // Where the schema cannot be used it returns the places that are wrong, 16 at
-// most, as JSON Pointers into the schema.
+// most, as JSON Pointers into the schema. A thousand subschemas take some milliseconds.
 func Compile(raw json.RawMessage) (*Validator, []FieldError) {
 	whole := func(format string, args ...any) []FieldError {
 		return []FieldError{{Message: fmt.Sprintf(format, args...)}}
 	}
 	if len(raw) > MaxSchemaBytes {
 		return nil, whole("got %d bytes, want at most %d", len(raw), MaxSchemaBytes)
+	}
+	if bytes.Count(raw, []byte{','}) >= MaxSchemaValues {
+		return nil, whole("has %d members and items or more, want fewer", MaxSchemaValues)
 	}
 	if err := Scan(raw, MaxSchemaDepth, nil); err != nil {
 		return nil, whole("%s", err.Message)
@@ -69,24 +82,42 @@ func Compile(raw json.RawMessage) (*Validator, []FieldError) {
 
 // compile is Compile for a schema that has been read, of any value.
 func (w *schemaWalk) compile(doc any) (*Validator, []FieldError) {
-	w.numbers(doc, "")
-	w.schema(doc, "")
+	w.document(doc)
 	if len(w.bad) > 0 {
-		return nil, w.bad[:min(len(w.bad), maxFieldErrors)]
+		return nil, w.bad
 	}
+	v := &Validator{Unchecked: w.unchecked, Subschemas: w.schemas}
+	outside := w.outside
+	v.library = sync.OnceValues(func() (*compiled, []FieldError) { return compileLibrary(doc, outside) })
+	if len(w.left) > 0 {
+		if _, bad := v.library(); len(bad) > 0 {
+			return nil, bad
+		}
+	}
+	return v, nil
+}
+
+// compileLibrary has the library read a schema; outside are references that may leave it.
+func compileLibrary(doc any, outside []reference) (*compiled, []FieldError) {
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
 	c.AssertFormat()
 	c.UseLoader(refusingLoader{})
+	c.UseRegexpEngine(func(text string) (jsonschema.Regexp, error) {
+		if _, err := syntax.Parse(text, syntax.Perl); err != nil {
+			return nil, err
+		}
+		return &expression{text, sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })}, nil
+	})
 	const here = base + "schema"
 	if err := c.AddResource(here, doc); err != nil {
 		return nil, []FieldError{{Message: err.Error()}}
 	}
-	compiled, err := c.Compile(here)
+	s, err := c.Compile(here)
 	if err != nil {
-		return nil, w.compileErrors(err)
+		return nil, compileErrors(err, outside)
 	}
-	return &Validator{compiled: compiled, anchors: anchorsOf(compiled), Unchecked: w.unchecked, Subschemas: w.schemas}, nil
+	return &compiled{s, anchorsOf(s)}, nil
 }
 
 // Check returns the places in a value that break the schema, 16 at most, as
@@ -97,14 +128,18 @@ func (v *Validator) Check(data json.RawMessage) []FieldError {
 		return []FieldError{{Message: err.Error()}}
 	}
 	w := schemaWalk{}
-	if w.numbers(value, ""); len(w.bad) > 0 {
-		return w.bad[:min(len(w.bad), maxFieldErrors)]
+	if w.numbers(value, &place{}); len(w.bad) > 0 {
+		return w.bad
 	}
-	if much := v.tooMuch(value); much != "" {
+	s, bad := v.library()
+	if len(bad) > 0 {
+		return []FieldError{{Message: "the schema cannot be used: " + bad[0].InstancePath + " " + bad[0].Message}}
+	}
+	if much := s.tooMuch(value); much != "" {
 		return []FieldError{{Message: much}}
 	}
 	var found *jsonschema.ValidationError
-	switch err := v.compiled.Validate(value); {
+	switch err := s.Validate(value); {
 	case err == nil:
 		return nil
 	case errors.As(err, &found):
@@ -113,6 +148,17 @@ func (v *Validator) Check(data json.RawMessage) []FieldError {
 		return []FieldError{{Message: err.Error()}}
 	}
 }
+
+// expression is compiled when it is first tried: that takes longer than all else about a
+// schema, and most tools are never called.
+type expression struct {
+	text     string
+	compiled func() *regexp.Regexp
+}
+
+func (e *expression) String() string { return e.text }
+
+func (e *expression) MatchString(s string) bool { return e.compiled().MatchString(s) }
 
 // refusingLoader is asked for every document that the schema does not hold
 // itself.
@@ -126,13 +172,14 @@ func (refusingLoader) Load(string) (any, error) {
 const base = "https://tool.invalid/"
 
 // compileErrors turns what the compiler reports into places.
-func (w *schemaWalk) compileErrors(err error) []FieldError {
+func compileErrors(err error, outside []reference) []FieldError {
 	var missing *jsonschema.LoadURLError
 	if errors.As(err, &missing) {
+		slices.SortFunc(outside, func(a, b reference) int { return strings.Compare(a.at.String(), b.at.String()) })
 		// The error has the whole address, of which the schema may write only the end.
-		for _, r := range w.outside {
-			if document, _, _ := strings.Cut(r.Message, "#"); strings.HasSuffix(missing.URL, strings.TrimLeft(document, "./")) {
-				return []FieldError{{InstancePath: r.InstancePath, Message: fmt.Sprintf("got %q, want a reference into this schema: no other document is read", clip(r.Message))}}
+		for _, r := range outside {
+			if document, _, _ := strings.Cut(r.text, "#"); strings.HasSuffix(missing.URL, strings.TrimLeft(document, "./")) {
+				return []FieldError{{InstancePath: r.at.String(), Message: fmt.Sprintf("got %q, want a reference into this schema: no other document is read", clip(r.text))}}
 			}
 		}
 	}
@@ -163,133 +210,4 @@ func appendLeaves(places []FieldError, e *jsonschema.ValidationError) []FieldErr
 		at.WriteString(pointer(name))
 	}
 	return append(places, FieldError{InstancePath: at.String(), Message: strings.TrimPrefix(what, "at '': ")})
-}
-
-// schemaWalk looks at what the compiler would take and must not.
-type schemaWalk struct {
-	bad, unchecked []FieldError
-	outside        []FieldError // references that may leave the schema, with their texts
-	schemas        int
-}
-
-func (w *schemaWalk) fail(path, format string, args ...any) {
-	w.bad = append(w.bad, FieldError{InstancePath: path, Message: fmt.Sprintf(format, args...)})
-}
-
-// root checks what is true of the outermost schema only.
-func (w *schemaWalk) root(s map[string]any) {
-	if t, ok := s["type"]; ok && t != "object" {
-		w.fail("/type", "got %s, want object: a tool's arguments are one", clip(fmt.Sprint(t)))
-	}
-	if d, ok := s["$schema"]; ok {
-		name, _ := d.(string)
-		name = strings.TrimSuffix(name, "#")
-		name = strings.TrimPrefix(strings.TrimPrefix(name, "https://"), "http://")
-		if name != "json-schema.org/draft/2020-12/schema" && name != "json-schema.org/draft-07/schema" {
-			w.fail("/$schema", "got %s, want draft 2020-12 or draft-07", clip(fmt.Sprint(d)))
-		}
-	}
-}
-
-// numbers checks every number, also those in values that are no schemas.
-func (w *schemaWalk) numbers(v any, path string) {
-	switch v := v.(type) {
-	case json.Number:
-		_, exponent, _ := strings.Cut(strings.ToLower(v.String()), "e")
-		if n, err := strconv.Atoi(exponent); exponent != "" && (err != nil || max(n, -n) > maxSchemaExponent) {
-			w.fail(path, "got a number with exponent %s, want at most %d", clip(exponent), maxSchemaExponent)
-		}
-	case map[string]any:
-		for _, name := range sorted(v) {
-			w.numbers(v[name], path+pointer(name))
-		}
-	case []any:
-		for i, e := range v {
-			w.numbers(e, path+"/"+strconv.Itoa(i))
-		}
-	}
-}
-
-// What the members of a schema hold that are schemas themselves, in either
-// draft.
-var (
-	schemaMembers = []string{"additionalItems", "additionalProperties", "contains", "contentSchema", "else", "if",
-		"items", "not", "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties"}
-	schemaLists = []string{"allOf", "anyOf", "items", "oneOf", "prefixItems"}
-	schemaMaps  = []string{"$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"}
-	references  = []string{"$dynamicRef", "$recursiveRef", "$ref"}
-)
-
-// schema checks one schema and those within it. It takes out the patterns that
-// cannot be checked.
-func (w *schemaWalk) schema(v any, path string) {
-	s, ok := v.(map[string]any)
-	if !ok {
-		return
-	}
-	if w.schemas++; w.schemas == MaxSubschemas+1 {
-		w.fail("", "has more than %d subschemas", MaxSubschemas)
-	}
-	if w.schemas > MaxSubschemas {
-		return
-	}
-	for _, name := range references {
-		if ref, ok := s[name].(string); ok && !strings.HasPrefix(ref, "#") {
-			w.outside = append(w.outside, FieldError{InstancePath: path + "/" + name, Message: ref})
-		}
-	}
-	w.patterns(s, path)
-	for _, name := range schemaMembers {
-		w.schema(s[name], path+"/"+name)
-	}
-	for _, name := range schemaLists {
-		list, _ := s[name].([]any)
-		for i, e := range list {
-			w.schema(e, path+"/"+name+"/"+strconv.Itoa(i))
-		}
-	}
-	for _, name := range schemaMaps {
-		if m, ok := s[name].(map[string]any); ok {
-			for _, key := range sorted(m) {
-				w.schema(m[key], path+"/"+name+pointer(key))
-			}
-		}
-	}
-}
-
-// patterns takes the expressions out of s that are not RE2's.
-func (w *schemaWalk) patterns(s map[string]any, path string) {
-	if p, ok := s["pattern"].(string); ok && !w.expression(p, path+"/pattern") {
-		delete(s, "pattern")
-	}
-	m, _ := s["patternProperties"].(map[string]any)
-	for _, p := range sorted(m) {
-		if w.expression(p, path+"/patternProperties"+pointer(p)) {
-			continue
-		}
-		delete(m, p)
-		// What the expression would have let through must not be refused.
-		delete(s, "additionalProperties")
-		delete(s, "unevaluatedProperties")
-	}
-}
-
-// expression reports whether p can be checked.
-func (w *schemaWalk) expression(p, path string) bool {
-	_, err := regexp.Compile(p)
-	if err != nil && len(w.unchecked) < maxFieldErrors {
-		w.unchecked = append(w.unchecked, FieldError{InstancePath: path, Message: "is not checked: " + clip(err.Error())})
-	}
-	return err == nil
-}
-
-// sorted returns the names of m in an order that does not change.
-func sorted(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }
-
-// pointerEscapes are those of RFC 6901. Making it takes longer than using it.
-var pointerEscapes = strings.NewReplacer("~", "~0", "/", "~1")
-
-// pointer is a name as a step of a JSON Pointer.
-func pointer(name string) string {
-	return "/" + pointerEscapes.Replace(name)
 }

@@ -9,6 +9,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+func first[A, B any](a A, _ B) A { return a }
+
+func second[A, B any](_ A, b B) B { return b }
+
 func TestCompileTakesRealSchemas(t *testing.T) {
 	for _, s := range []string{
 		`{}`,
@@ -24,7 +28,7 @@ func TestCompileTakesRealSchemas(t *testing.T) {
 	} {
 		v, places := Compile(json.RawMessage(s))
 		require.Empty(t, places, s)
-		require.NotNil(t, v.compiled, s)
+		require.Empty(t, second(v.library()), s)
 		require.Empty(t, v.Unchecked, s)
 	}
 }
@@ -41,10 +45,12 @@ func TestCompileRefusesBadSchemas(t *testing.T) {
 		{deep, "", "deep"},
 		{many, "", "has more than 1000 subschemas"},
 		{`{"x":"` + strings.Repeat("y", MaxSchemaBytes) + `"}`, "", "bytes, want at most 65536"},
+		{`{"enum":[` + strings.TrimSuffix(strings.Repeat("1,", MaxSchemaValues+1), ",") + `]}`, "", "has 16384 members and items or more, want fewer"},
 		{`{"type":"string"}`, "/type", "got string, want object"},
 		{`{"type":["object","null"]}`, "/type", "got [object null], want object"},
 		{`{"$schema":"http://json-schema.org/draft-04/schema#"}`, "/$schema", "want draft 2020-12 or draft-07"},
 		{`{"$schema":7}`, "/$schema", "want draft 2020-12 or draft-07"},
+		{`{"$schema":"json-schema.org/draft-07/schema"}`, "/$schema", "want draft 2020-12 or draft-07"},
 		{`{"$ref":"http://example.com/x"}`, "/$ref", `got "http://example.com/x", want a reference into this schema`},
 		{`{"properties":{"a/b":{"$ref":"file:///etc/passwd"}}}`, "/properties/a~1b/$ref", "want a reference into this schema"},
 		{`{"items":{"$dynamicRef":"x"}}`, "/items/$dynamicRef", "want a reference"},
@@ -52,9 +58,9 @@ func TestCompileRefusesBadSchemas(t *testing.T) {
 		{`{"x":{"$ref":"http://example.com/x"},"$ref":"#/x"}`, "", "references to other documents are not followed"},
 		{`{"$ref":"#/$defs/none"}`, "", "none"},
 		{`{"$ref":"#nowhere"}`, "", "nowhere"},
-		{`{"properties":{"a":{"type":"strnig"}}}`, "/properties/a/type", "value must be one of"},
+		{`{"properties":{"a":{"type":"strnig"}}}`, "/properties/a/type", "got strnig, want one of array, boolean"},
 		{`{"required":"a"}`, "/required", "got string, want array"},
-		{`{"properties":{"a":{"minLength":-1}}}`, "/properties/a/minLength", "minimum"},
+		{`{"properties":{"a":{"minLength":-1}}}`, "/properties/a/minLength", "got -1, want a whole number, 0 or more"},
 		{`{"maximum":1e999999}`, "/maximum", "got a number with exponent 999999, want at most 308"},
 		{`{"properties":{"a":{"enum":[1E-99999999999999999999]}}}`, "/properties/a/enum/0", "exponent"},
 		{`{"$defs":{"a":{"$id":"x"},"b":{"$id":"x"}}}`, "", "x"},
@@ -96,21 +102,24 @@ func TestPatternsThatRE2CannotHold(t *testing.T) {
 	require.Equal(t, "/patternProperties/(?!z)", v.Unchecked[0].InstancePath)
 	require.Equal(t, "/properties/a/pattern", v.Unchecked[1].InstancePath)
 	require.Contains(t, v.Unchecked[0].Message, "is not checked: error parsing regexp: invalid or unsupported Perl syntax")
-	require.NoError(t, v.compiled.Validate(map[string]any{"a": "anything", "other": "x"}))
-	require.Error(t, v.compiled.Validate(map[string]any{"b": "n"}))
-	require.Error(t, v.compiled.Validate(map[string]any{"k": "n"}))
+	require.NoError(t, first(v.library()).Validate(map[string]any{"a": "anything", "other": "x"}))
+	require.Error(t, first(v.library()).Validate(map[string]any{"b": "n"}))
+	require.Error(t, first(v.library()).Validate(map[string]any{"k": "n"}))
 }
 
-// FuzzCompile looks for a schema that the library does not survive.
+// FuzzCompile looks for a schema that the library does not survive, or does not take.
 func FuzzCompile(f *testing.F) {
 	for _, s := range []string{`{}`, `{"$ref":"#"}`, `{"$id":"a","$defs":{"b":{"$id":"c","$ref":"#/d"}}}`,
 		`{"$dynamicRef":"#x","$defs":{"a":{"$dynamicAnchor":"x"}}}`, `{"$schema":"http://json-schema.org/draft-07/schema#","$ref":"#/definitions/a","definitions":{"a":{"$id":"#b"}}}`,
-		`{"properties":{"a":{"$schema":"x","$id":"y"}}}`, `{"$vocabulary":{"a":true},"$anchor":"","$id":""}`} {
+		`{"properties":{"a":{"$schema":"x","$id":"y"}}}`, `{"$vocabulary":{"a":true},"$anchor":"","$id":""}`, `{"$schema":"json-schema.org/draft-07/schema"}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		v, places := Compile(raw)
 		require.Equal(t, v == nil, len(places) > 0)
+		if v != nil {
+			require.Empty(t, second(v.library()), "what Compile takes, the library takes")
+		}
 	})
 }
 
@@ -121,6 +130,18 @@ func BenchmarkCompileLargest(b *testing.B) {
 			b.Fatal(places)
 		}
 	}
+}
+
+// TestExpressionsThatNobodyWalkedBy: they stand where no schema is until a reference says so,
+// or in a value.
+func TestExpressionsThatNobodyWalkedBy(t *testing.T) {
+	_, places := Compile(json.RawMessage(`{"$ref":"#/x","x":{"pattern":"(?=a)"}}`))
+	require.Len(t, places, 1)
+	require.Contains(t, places[0].Message, "(?=a)")
+	v, places := Compile(json.RawMessage(`{"properties":{"p":{"format":"regex"}}}`))
+	require.Empty(t, places)
+	require.Empty(t, v.Check(json.RawMessage(`{"p":"a+"}`)))
+	require.Len(t, v.Check(json.RawMessage(`{"p":"("}`)), 1)
 }
 
 // TestUncheckedAreFew: an answer names the first places, however many there are.
