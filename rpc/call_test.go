@@ -84,6 +84,45 @@ func TestR9ToolCalls(t *testing.T) {
 	}
 }
 
+// TestAnAnswerThatIsTooLarge is that of a tool that has failed; the next one is asked.
+func TestAnAnswerThatIsTooLarge(t *testing.T) {
+	limits := schema.DefaultLimits()
+	limits.MaxMessageBytes = 64 << 10
+	content := `{"content":[{"type":"text","text":"` + strings.Repeat("x", 64<<10) + `"}]}`
+	for _, headers := range []bool{false, true} {
+		for name, answer := range map[string]string{
+			"in order":     `{"jsonrpc":"2.0","id":"g.0","result":` + content + `}`,
+			"id first":     `{ "id" : "g\u002e0", "jsonrpc": "2.0", "result":` + content + `}`,
+			"an error":     `{"jsonrpc":"2.0","id":"g.0","error":{"code":1,"message":"` + strings.Repeat("y", 64<<10) + `"}}`,
+			"sixteen huge": `{"id":"g.0","result":` + strings.Repeat(" ", 16*64<<10) + content + `}`,
+		} {
+			t.Run(fmt.Sprintf("%s/headers=%v", name, headers), func(t *testing.T) {
+				c := rpctest.Start(t.Context(), &rpctest.Agent{}, rpc.Options{Limits: limits})
+				c.Headers = headers
+				_, err := c.Initialize()
+				require.NoError(t, err)
+				id, err := c.Request("generate", json.RawMessage(`{"generationId":"g","stream":false,"prompt":"tool:a tool:b"}`))
+				require.NoError(t, err)
+				var result schema.GenerateResult
+				require.NoError(t, c.Await(id, &result, func(m rpctest.Message) {
+					switch string(m.ID) {
+					case `"g.0"`:
+						require.NoError(t, c.Send(answer))
+					case `"g.1"`:
+						require.NoError(t, c.Send(`{"jsonrpc":"2.0","id":"g.1","result":"fine"}`))
+					case "null":
+						require.Contains(t, m.Raw, "the message is larger than 65536 bytes")
+					}
+				}))
+				require.Equal(t, "the client's answer cannot be read: the message is larger than 65536 bytesfine", result.Message.Content[0].Text)
+				code, err := c.Shutdown()
+				require.NoError(t, err)
+				require.Equal(t, rpc.ExitOK, code)
+			})
+		}
+	}
+}
+
 // requireGoroutines demands that there are no more goroutines than so many. The
 // runtime's own, which runs finalizers and is of no bubble, counts while it does so: it
 // gets its turn.

@@ -34,14 +34,21 @@ type frames struct {
 	mode   atomic.Int32 // framing; read by the writer
 	// What the calls before have reported and not yet passed over: a problem is
 	// answered before the last of its bytes has come.
-	discard  int64 // bytes of a body that is too large
-	skipLine bool  // the rest of a line that is too long
-	resync   bool  // the header is lost; the next Content-Length is a beginning
+	discard  int64         // bytes of a body that is too large
+	unread   *schema.Error // what is wrong with that body, of which nothing has been seen
+	skipLine bool          // the rest of a line that is too long
+	resync   bool          // the header is lost; the next Content-Length is a beginning
+	// glimpsed is shown how a body begins that is passed over, and why it is.
+	glimpsed func(begin []byte, problem *schema.Error)
 }
+
+// glimpse is how much is looked at of a body that is passed over: the members before the
+// one that is too large.
+const glimpse = 4 << 10
 
 func newFrames(r io.Reader, limits schema.Limits) *frames {
 	// A full buffer is a line that is too long, so it is found at once.
-	return &frames{r: bufio.NewReaderSize(r, limits.MaxHeaderLineBytes+len("\r\n")), limits: limits}
+	return &frames{r: bufio.NewReaderSize(r, limits.MaxHeaderLineBytes+len("\r\n")), limits: limits, glimpsed: func([]byte, *schema.Error) {}}
 }
 
 func (f *frames) framing() framing { return framing(f.mode.Load()) }
@@ -65,6 +72,12 @@ func (f *frames) next() (body []byte, problem *schema.Error, err error) {
 
 // settle passes over what the call before left.
 func (f *frames) settle() error {
+	if f.unread != nil {
+		// At the end of the input, what there is.
+		begin, _ := f.r.Peek(int(min(f.discard, glimpse)))
+		f.glimpsed(begin, f.unread)
+		f.unread = nil
+	}
 	for f.discard > 0 {
 		n, err := f.r.Discard(int(min(f.discard, 1<<30)))
 		f.discard -= int64(n)
@@ -124,6 +137,7 @@ func (f *frames) line() ([]byte, *schema.Error, error) {
 		body = append(body, part...)
 		if f.tooLong(body) {
 			f.skipLine = err != nil
+			f.glimpsed(body[:min(len(body), glimpse)], f.tooLarge())
 			return nil, f.tooLarge(), nil
 		}
 		if errors.Is(err, bufio.ErrBufferFull) {
@@ -159,16 +173,17 @@ func (f *frames) counted() ([]byte, *schema.Error, error) {
 		f.resync = true
 		return nil, problem, err
 	}
-	if h.length > f.limits.MaxMessageBytes {
-		f.discard = h.length
-		return nil, f.tooLarge(), nil
+	switch {
+	case h.length > f.limits.MaxMessageBytes:
+		problem = f.tooLarge()
+	case h.charset != "":
+		problem = schema.Errorf(schema.KindInvalidRequest, "charset %q: only utf-8 is read", h.charset)
+	default:
+		body, err := f.body(int(h.length))
+		return body, nil, err
 	}
-	if h.charset != "" {
-		f.discard = h.length
-		return nil, schema.Errorf(schema.KindInvalidRequest, "charset %q: only utf-8 is read", h.charset), nil
-	}
-	body, err := f.body(int(h.length))
-	return body, nil, err
+	f.discard, f.unread = h.length, problem
+	return nil, problem, nil
 }
 
 // body reads n bytes. What is allocated follows what has come, so a large

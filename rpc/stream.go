@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,8 +49,19 @@ func newStream(in io.Reader, out io.Writer, o Options, closer func() error) *str
 		in: newFrames(in, o.Limits), closer: closer, log: o.Log,
 		ended: make(chan struct{}), closed: make(chan struct{}),
 	}
+	s.in.glimpsed = s.glimpsed
 	s.out = newWriter(out, s.in.framing, o.WriteStall)
 	return s
+}
+
+// glimpsed finds out of whom an answer is that is passed over: a tool that read a huge file
+// has failed, and need not be waited for.
+func (s *stream) glimpsed(begin []byte, problem *schema.Error) {
+	var m members
+	_ = schema.Scan(begin, s.in.limits.MaxDepth, m.add) // which breaks off
+	if m.method == nil && m.ids == 1 {
+		s.answered(message{id: bytes.Clone(m.id), response: true, problem: problem})
+	}
 }
 
 // ReadObject waits for the next request or notification. At the end of the
