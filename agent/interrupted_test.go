@@ -105,3 +105,43 @@ func TestACancelledConversationGoesOn(t *testing.T) {
 		require.Positive(t, states[state], "%s: %v", state, states)
 	}
 }
+
+// TestWhatToolsDidOutlivesAFailure: the model fails behind a call of a tool. The turn is an
+// error, and the conversation knows of the call all the same, in another process too.
+func TestWhatToolsDidOutlivesAFailure(t *testing.T) {
+	dir := t.TempDir()
+	open := func() *Agent {
+		store, err := conversation.OpenStore(dir)
+		require.NoError(t, err)
+		return New(newScripted(t, `{"models": [{"id": "m", "contextLength": 16000, "replies": [
+			{"contains": "and now", "text": "going on"},
+			{"contains": "result 1", "text": "It is done.", "failAt": 2, "fail": "lost"},
+			{"contains": "do it", "text": "Let me. <tool_call>{\"name\":\"f\",\"arguments\":{\"q\":\"x\"}}</tool_call>"}]}]}`), newBox(t, schema.ToolSpec{Name: "f"}), Options{Conversations: store})
+	}
+	a := open()
+	s, err := a.NewSession(t.Context(), schema.SessionNewParams{Keep: true})
+	require.NoError(t, err)
+	turn := func(a *Agent, text string, h *fakeHost) (schema.GenerateResult, error) {
+		p := on(s.SessionID, text)
+		p.ToolMode = schema.ToolCallback
+		return a.Generate(t.Context(), p, &recorder{}, h)
+	}
+	h := counting()
+	_, err = turn(a, "do it", h)
+	require.Error(t, err)
+	require.Len(t, h.called, 1)
+	a.Close()
+
+	b := open()
+	defer b.Close()
+	l, err := b.LoadSession(t.Context(), schema.SessionLoadParams{SessionID: s.SessionID})
+	require.NoError(t, err)
+	var said []string
+	for _, m := range l.Messages {
+		said = append(said, fmt.Sprintf("%s %q %d %v", m.Role, m.Content.Text(), len(m.ToolCalls), m.Interrupted))
+	}
+	require.Equal(t, []string{`user "do it" 0 false`, `assistant "Let me." 1 false`, `tool "result 1" 0 false`, `assistant "It" 0 true`}, said)
+	res, err := turn(b, "and now", h)
+	require.NoError(t, err)
+	require.Equal(t, "going on", res.Message.Content.Text())
+}

@@ -90,7 +90,9 @@ func (a *Agent) Generate(ctx context.Context, p schema.GenerateParams, s Sink, h
 	t.status(schema.GenerateStatus{State: schema.StateDone})
 	t.log(ctx, reason, t.usage, err)
 	if err != nil {
-		return schema.GenerateResult{}, partial(wireError(ctx, err), t.generated, t.message(), t.usage)
+		err = partial(wireError(ctx, err), t.generated, t.message(), t.usage)
+		t.keepDone(ctx)
+		return schema.GenerateResult{}, err
 	}
 	if t.session != nil {
 		if err := t.session.add(p.Messages, t.added, t.written(reason)); err != nil {
@@ -98,6 +100,18 @@ func (a *Agent) Generate(ctx context.Context, p schema.GenerateParams, s Sink, h
 		}
 	}
 	return t.result(reason), nil
+}
+
+// keepDone keeps what a turn has done that fails later: tools have changed the world, and a
+// model that does not know it would call them again.
+func (t *turn) keepDone(ctx context.Context) {
+	if t.session == nil || len(t.added) == 0 {
+		return
+	}
+	t.add(schema.StopCancelled)
+	if err := t.session.add(t.params.Messages, t.added, t.written("")); err != nil {
+		t.agent.log.LogAttrs(ctx, slog.LevelError, "what a failed turn has done is not kept", slog.Any("error", err))
+	}
 }
 
 // written is what is written down of the turn.

@@ -11,7 +11,8 @@ type GenerateParams struct {
 	GenerationID string `json:"generationId,omitempty" jsonschema:"maxLength=128"`
 	// SessionID names the session that this is a turn of. Messages are then what
 	// the turn adds to it; the answer is added when it has ended, also where it
-	// was cancelled. A turn that ends with an error adds nothing.
+	// was cancelled. A turn that ends with an error adds nothing, unless tools
+	// have run: then it adds what was said and done.
 	SessionID string `json:"sessionId,omitempty" jsonschema:"minLength=1,maxLength=128"`
 	// Model is the id of the model; absent means the session's, or the default
 	// model.

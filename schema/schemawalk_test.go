@@ -122,7 +122,7 @@ func TestTheWalkSaysWhatTheLibrarySays(t *testing.T) {
 	}
 	a := &author{Rand: rand.New(rand.NewPCG(7, 12))}
 	taken, refused, left := 0, 0, 0
-	for i := range 20_000 {
+	for i := range 6_000 {
 		version := one(a, "http://json-schema.org/draft-07/schema#", "https://json-schema.org/draft/2020-12/schema")
 		a.draft = draftOf(version)
 		a.names = slices.Concat(everyKeyword, []string{"unknown"})
@@ -152,7 +152,7 @@ func TestTheWalkSaysWhatTheLibrarySays(t *testing.T) {
 		}
 	}
 	t.Logf("%d taken, %d refused, %d left to the library", taken, refused, left)
-	require.Greater(t, min(taken, refused, left), 1500)
+	require.Greater(t, min(taken, refused, left), 500)
 }
 
 // TestReferencesThatTheWalkFollows: most schemas refer to their own parts, and the library

@@ -372,7 +372,7 @@ export type GenerateParams = {
   /**
    * sessionId names the session that this is a turn of. Messages are then what the turn adds to it;
    * the answer is added when it has ended, also where it was cancelled. A turn that ends with an
-   * error adds nothing.
+   * error adds nothing, unless tools have run: then it adds what was said and done.
    */
   sessionId?: string;
   /** model is the id of the model; absent means the session's, or the default model. */
