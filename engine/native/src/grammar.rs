@@ -120,9 +120,13 @@ impl Vocabulary {
             ff_tokens: forces,
             ..Default::default()
         };
+        // It makes masks of its own, too, which are not used: it wants to be asked for them.
         let mut factory = ParserFactory::new(&env, caps, &symbols())?;
         factory.quiet();
-        factory.limits_mut().verbose_errors = false;
+        let limits = factory.limits_mut();
+        limits.verbose_errors = false;
+        // A mask's own steps through a lexer come on top of what the library counts on.
+        limits.step_lexer_fuel *= 3;
         let masks = Arc::new(Masks::new(&env));
         Ok(Vocabulary {
             factory,

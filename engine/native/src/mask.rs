@@ -11,30 +11,37 @@ use llguidance::earley::{BiasComputer, ParserRecognizer};
 use llguidance::toktrie::{Recognizer, SimpleVob, TokEnv, TokTrie};
 
 /// The words of at most so many characters are judged by their length. Those up to each of
-/// the lengths are kept apart from longer ones: most strings take all of the first.
-const LENGTHS: [usize; 2] = [16, LONGEST];
+/// the lengths are kept apart from longer ones, so that what is left to walk through lies
+/// together.
+const LENGTHS: [usize; 3] = [8, 16, LONGEST];
 const LONGEST: usize = 32;
 /// How much the lexer may spend on comparing expressions.
 const FUEL: u64 = 1000;
-/// How many states a lexer may be in behind words of one length before they are walked
-/// through instead.
-const MAX_STATES: usize = 32;
-/// The length of a token that is no word: no verdict reaches it.
+/// How many nodes are walked through in the time that a step of all characters takes.
+const NODES_A_STEP: usize = 10_000;
+/// The states within characters that a step goes through; there are seven in most lexers.
+const MAX_WITHIN: usize = 16;
+/// The length of tokens that are no words: longer than any that a verdict is about.
 const NEVER: u8 = u8::MAX;
 
 /// The ASCII characters of the kinds of words, those of a kind without those before it.
 /// Other characters belong to each. A token's kind is the first that has all its characters,
-/// together with those before it.
-const KINDS: [fn(u8) -> bool; 2] = [
+/// together with those before it. The last has those with which marks that are text begin.
+const KINDS: [fn(u8) -> bool; 3] = [
     |b| b.is_ascii_alphanumeric() || b == b' ',
-    |b| b.is_ascii_punctuation() && !matches!(b, b'"' | b'\\' | b'<'),
+    |b| b"!#$%&'*+,-./:;=>?@^_~".contains(&b),
+    |b| b"()[]{}`|".contains(&b),
 ];
 
-/// Expressions for all words up to each length, which lexers must know to be asked. Comparing
-/// expressions takes no states: a string of up to a thousand characters has one for each.
+/// The lengths up to which the lexer is first asked of all words together.
+const TOGETHER: [usize; 2] = [16, LONGEST];
+
+/// Expressions for all words up to each of those lengths, which every lexer has to be made
+/// with. Whether a lexer's own expression holds all of these is found without its states, of
+/// which a string of up to a thousand characters has one for each character.
 pub fn symbols() -> Vec<String> {
     let of = |n| format!(r#"[^\x00-\x1F"\\<\x7F]{{1,{n}}}"#);
-    LENGTHS.map(of).to_vec()
+    TOGETHER.map(of).to_vec()
 }
 
 /// Makes the masks of one vocabulary.
@@ -43,6 +50,8 @@ pub struct Masks {
     words: [Words; KINDS.len()],
     /// The tokens that are no words.
     others: Trie,
+    /// How many steps a judgment may take before a walk is quicker.
+    steps: usize,
 }
 
 /// The words of one kind.
@@ -56,7 +65,7 @@ struct Words {
 #[derive(Default)]
 struct Trie {
     nodes: Vec<Node>,
-    /// The nodes of the last token.
+    /// The nodes of the last token, while tokens are added.
     path: Vec<usize>,
 }
 
@@ -74,7 +83,7 @@ struct Node {
 struct Verdict {
     /// Words of at most so many characters may come.
     may: usize,
-    /// Longer ones may not; otherwise nobody knows.
+    /// None of the longer ones may; otherwise some may and some may not, or nobody knows.
     only: bool,
 }
 
@@ -118,8 +127,13 @@ impl Masks {
         }
         let tries = words.iter_mut().flat_map(|w| &mut w.tries);
         tries.chain([&mut others]).for_each(|trie| trie.leave(0));
-        let env = env.clone();
-        Masks { env, words, others }
+        let nodes: usize = words[0].tries.iter().map(|t| t.nodes.len()).sum();
+        Masks {
+            env: env.clone(),
+            words,
+            others,
+            steps: nodes / NODES_A_STEP,
+        }
     }
 }
 
@@ -192,7 +206,7 @@ impl BiasComputer for Masks {
             self.trie().add_bias(rec, &mut set, start);
             return set;
         }
-        for (words, verdict) in self.words.iter().zip(judge(rec)) {
+        for (words, verdict) in self.words.iter().zip(judge(rec, self.steps)) {
             set.or(&words.upto[verdict.may]);
             for (trie, most) in words.tries.iter().zip(LENGTHS) {
                 if verdict.may < most && !verdict.only {
@@ -219,12 +233,13 @@ fn kind(bytes: &[u8]) -> Option<(usize, usize)> {
     (length <= LONGEST).then_some((kind, length))
 }
 
-/// Asks the lexer which lengths of words may come.
-fn judge(rec: &mut ParserRecognizer<'_>) -> [Verdict; KINDS.len()] {
+/// Asks the lexer which lengths of words may come, in at most so many steps. They are taken
+/// for the first kind, which has most of the words; the others make do with them.
+fn judge(rec: &mut ParserRecognizer<'_>, most: usize) -> [Verdict; KINDS.len()] {
     let start = rec.lexer_state();
     let lexer = rec.lexer_mut();
     if lexer.subsume_possible(start) {
-        for (at, may) in LENGTHS.into_iter().enumerate().rev() {
+        for (at, may) in TOGETHER.into_iter().enumerate().rev() {
             if lexer.check_subsume(start, at, FUEL, None).unwrap_or(false) {
                 let only = may == LONGEST;
                 return [(); KINDS.len()].map(|()| Verdict { may, only });
@@ -232,48 +247,49 @@ fn judge(rec: &mut ParserRecognizer<'_>) -> [Verdict; KINDS.len()] {
         }
     }
     let mut steps = Vec::new();
-    std::array::from_fn(|kind| lengths(rec, &mut steps, kind))
+    std::array::from_fn(|kind| {
+        let most = if kind == 0 { most } else { 0 };
+        lengths(rec, &mut steps, most, kind)
+    })
 }
 
-/// Follows all words of a kind at once, by a character at a time.
-fn lengths(rec: &mut ParserRecognizer<'_>, steps: &mut Vec<Step>, kind: usize) -> Verdict {
+/// Follows all words of a kind at once, by a character at a time, until it would take a step
+/// too many.
+fn lengths(
+    rec: &mut ParserRecognizer<'_>,
+    steps: &mut Vec<Step>,
+    most: usize,
+    kind: usize,
+) -> Verdict {
     let mut states = vec![rec.lexer_state()];
-    let mut may = None;
     for length in 1..=LONGEST {
+        let shorter = |only| Verdict {
+            may: length - 1,
+            only,
+        };
         let mut next = Vec::new();
+        let mut dies = false;
         for &from in &states {
-            let known = steps.iter().position(|s| s.from == from);
-            let at = known.unwrap_or_else(|| {
-                steps.push(Step {
-                    from,
-                    kinds: step(rec, from),
-                });
-                steps.len() - 1
-            });
+            let at = match steps.iter().position(|s| s.from == from) {
+                Some(at) => at,
+                None if steps.len() < most => {
+                    steps.push(Step {
+                        from,
+                        kinds: step(rec, from),
+                    });
+                    steps.len() - 1
+                }
+                None => return shorter(false),
+            };
             let moves = &steps[at].kinds[kind];
             if moves.ends {
-                return Verdict {
-                    may: may.unwrap_or(length - 1),
-                    only: false,
-                };
+                return shorter(false);
             }
-            if moves.dies {
-                may.get_or_insert(length - 1);
-            }
+            dies |= moves.dies;
             moves.to.iter().for_each(|&to| add(&mut next, to));
         }
-        if next.is_empty() {
-            return Verdict {
-                may: may.unwrap_or(length - 1),
-                only: true,
-            };
-        }
-        // Where some of the shortest may come and some may not, the walk is short.
-        if may == Some(0) || next.len() > MAX_STATES {
-            return Verdict {
-                may: may.unwrap_or(length),
-                only: false,
-            };
+        if dies {
+            return shorter(next.is_empty());
         }
         if next == states {
             break;
@@ -282,8 +298,8 @@ fn lengths(rec: &mut ParserRecognizer<'_>, steps: &mut Vec<Step>, kind: usize) -
     }
     // There are no longer words.
     Verdict {
-        may: may.unwrap_or(LONGEST),
-        only: may.is_none(),
+        may: LONGEST,
+        only: true,
     }
 }
 
@@ -308,7 +324,7 @@ fn step(rec: &mut ParserRecognizer<'_>, from: StateID) -> [Moves; KINDS.len()] {
             }
         }
         at += 1;
-        moves.ends |= at > MAX_STATES; // as good as unknown
+        moves.ends |= within.len() > MAX_WITHIN; // as good as unknown
     }
     KINDS.map(|has| {
         for byte in (0..0x80).filter(|&b| has(b)) {

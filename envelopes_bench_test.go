@@ -1,0 +1,137 @@
+//go:build !scripted
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/bits"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"harmonyd/agent/parse"
+	"harmonyd/engine/native"
+)
+
+// wideVocab is how many tokens the vocabulary has whose masks are measured.
+const wideVocab, wideEOS = 128_256, 128_009
+
+// wide is a tokenizer of that many tokens with a format's marks among them, in the place
+// of some that its model does not use.
+func wide(b *testing.B, marks []string) *native.Tokenizer {
+	b.Helper()
+	text, err := os.ReadFile(filepath.Join(".deps", "llama3", "tokenizer.json"))
+	if err != nil {
+		b.Skip("make bench-masks fetches the tokenizer")
+	}
+	var file map[string]json.RawMessage
+	require.NoError(b, json.Unmarshal(text, &file))
+	var added []map[string]any
+	require.NoError(b, json.Unmarshal(file["added_tokens"], &added))
+	for _, m := range marks {
+		i := slices.IndexFunc(added, func(a map[string]any) bool { return strings.HasPrefix(a["content"].(string), "<|reserved") })
+		added[i]["content"] = m
+	}
+	file["added_tokens"], err = json.Marshal(added)
+	require.NoError(b, err)
+	text, err = json.Marshal(file)
+	require.NoError(b, err)
+	tok, err := native.LoadTokenizer(text, nil)
+	require.NoError(b, err)
+	return tok
+}
+
+// BenchmarkMasksOfCalls makes masks for calls in each format, with marks that are tokens
+// and marks that are text, behind each token of random text that the grammar allows.
+func BenchmarkMasksOfCalls(b *testing.B) {
+	for _, name := range parse.Names() {
+		f, _ := parse.Named(name)
+		for _, tokens := range []bool{true, false} {
+			marks := marksOf[strings.TrimSuffix(name, "-v3")]
+			if !tokens && (name == "harmony" || len(marks) == 0) {
+				continue
+			}
+			b.Run(fmt.Sprintf("%s/tokens=%t", name, tokens), func(b *testing.B) {
+				if !tokens {
+					marks = nil
+				}
+				tok := wide(b, marks)
+				defer tok.Close()
+				words, err := native.NewGrammarTokenizer(tok, wideVocab, []int32{wideEOS})
+				require.NoError(b, err)
+				defer words.Close()
+				var took []time.Duration
+				for b.Loop() {
+					for seed := range 4 {
+						for _, a := range []parse.Answer{{Must: true, Several: true}, {Several: true}} {
+							a.Tools = callables
+							lark, _, err := f.Constrain(tok, a)
+							require.NoError(b, err)
+							took = append(took, callMasks(b, words, lark, uint64(seed))...)
+						}
+					}
+				}
+				slices.Sort(took)
+				at := func(share float64) float64 {
+					return float64(took[min(len(took)-1, int(share*float64(len(took))))]) / float64(time.Microsecond)
+				}
+				b.ReportMetric(at(0.5), "p50-µs")
+				b.ReportMetric(at(0.99), "p99-µs")
+				b.ReportMetric(at(1), "max-µs")
+				b.ReportMetric(float64(len(took)), "masks")
+			})
+		}
+	}
+}
+
+// callMasks writes random text that a grammar allows and returns what each mask took. It
+// leans to tokens that a model would begin marks and ends with.
+func callMasks(b *testing.B, words *native.GrammarTokenizer, lark string, seed uint64) (took []time.Duration) {
+	g, err := words.Compile("lark", lark)
+	require.NoError(b, err)
+	defer g.Close()
+	m, err := g.NewMatcher()
+	require.NoError(b, err)
+	defer m.Close()
+	r := rand.New(rand.NewPCG(seed, 5))
+	mask := make([]uint32, m.MaskWords())
+	for range 300 {
+		if m.IsStopped() {
+			break
+		}
+		next, err := m.ForcedTokens()
+		require.NoError(b, err)
+		if len(next) == 0 {
+			begin := time.Now()
+			require.NoError(b, m.Mask(mask))
+			took = append(took, time.Since(begin))
+			var all, leaning []int32
+			for w, word := range mask {
+				for ; word != 0; word &= word - 1 {
+					id := int32(w*32 + bits.TrailingZeros32(word))
+					if all = append(all, id); id < 256 && strings.ContainsAny(string(rune(id+33)), "\"}])<`") || id >= 128_000 {
+						leaning = append(leaning, id)
+					}
+				}
+			}
+			if len(leaning) > 0 && r.IntN(3) == 0 {
+				all = leaning
+			}
+			next = []int32{all[r.IntN(len(all))]}
+		}
+		for _, id := range next {
+			if id == wideEOS {
+				return took
+			}
+			require.NoError(b, m.Consume(id))
+		}
+	}
+	return took
+}
