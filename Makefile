@@ -171,6 +171,7 @@ json-schema-suite: ## the official tests of JSON Schema through our validation, 
 bench-masks: deps ## how long masks take for a vocabulary of 128,256 tokens, and how many are there in time
 	@engine/deps.sh llama3
 	go test -run '^$$' -bench 'BenchmarkMasks|BenchmarkConstrainedSteps' -benchtime 3x ./engine
+	go test -run '^$$' -bench BenchmarkMasksOfCalls -benchtime 3x .
 
 .PHONY: planted-breaks
 planted-breaks: deps ## plant every break that a figure's test must find, and see it found

@@ -1,7 +1,7 @@
 //! Constrained decoding with llguidance: which tokens may come next.
 
 use crate::guard::{deep, Failure};
-use crate::mask::{symbols, Masks};
+use crate::mask::{self, symbols, Masks};
 use crate::table::{CONTROL, PRESENT};
 use crate::tokenizer::Tokenizer;
 use llguidance::api::{StopReason, TopLevelGrammar};
@@ -123,10 +123,8 @@ impl Vocabulary {
         // It makes masks of its own, too, which are not used: it wants to be asked for them.
         let mut factory = ParserFactory::new(&env, caps, &symbols())?;
         factory.quiet();
-        let limits = factory.limits_mut();
-        limits.verbose_errors = false;
-        // A mask's own steps through a lexer come on top of what the library counts on.
-        limits.step_lexer_fuel *= 3;
+        factory.limits_mut().verbose_errors = false;
+        *factory.limits_mut() = mask::limits(factory.limits());
         let masks = Arc::new(Masks::new(&env));
         Ok(Vocabulary {
             factory,

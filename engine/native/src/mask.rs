@@ -6,6 +6,7 @@
 //! is asked of the lexer once a length; only what is left, and what may end a lexeme, is
 //! walked through byte by byte.
 
+use llguidance::api::ParserLimits;
 use llguidance::derivre::StateID;
 use llguidance::earley::{BiasComputer, ParserRecognizer};
 use llguidance::toktrie::{Recognizer, SimpleVob, TokEnv, TokTrie};
@@ -33,6 +34,9 @@ const KINDS: [fn(u8) -> bool; 3] = [
     |b| b"()[]{}`|".contains(&b),
 ];
 
+/// A character of each kind.
+const EXAMPLE: u8 = b'a';
+
 /// The lengths up to which the lexer is first asked of all words together.
 const TOGETHER: [usize; 2] = [16, LONGEST];
 
@@ -42,6 +46,16 @@ const TOGETHER: [usize; 2] = [16, LONGEST];
 pub fn symbols() -> Vec<String> {
     let of = |n| format!(r#"[^\x00-\x1F"\\<\x7F]{{1,{n}}}"#);
     TOGETHER.map(of).to_vec()
+}
+
+/// What one mask may take of a lexer and a parser: the judgment of words comes on top of what
+/// the library counts on for a walk.
+pub fn limits(walk: &ParserLimits) -> ParserLimits {
+    ParserLimits {
+        step_lexer_fuel: 3 * walk.step_lexer_fuel,
+        step_max_items: 2 * walk.step_max_items,
+        ..walk.clone()
+    }
 }
 
 /// Makes the masks of one vocabulary.
@@ -98,8 +112,10 @@ struct Moves {
     to: Vec<StateID>,
     /// Some characters lead nowhere.
     dies: bool,
-    /// Some end a lexeme, after which only the parser knows.
-    ends: bool,
+    /// Some end the lexeme, in these states: what follows, the parser knows.
+    ends: Vec<StateID>,
+    /// There is more to it than can be said here.
+    unsure: bool,
 }
 
 impl Masks {
@@ -261,13 +277,30 @@ fn lengths(
     most: usize,
     kind: usize,
 ) -> Verdict {
+    rec.trie_started("words");
+    let mut parsed = 0;
+    let verdict = follow(rec, steps, most, kind, &mut parsed);
+    rec.pop_bytes(parsed);
+    rec.trie_finished();
+    verdict
+}
+
+/// Does what lengths says. Where a lexeme ends in the same way with every word of a length, it
+/// goes on behind that length with the parser, which has parsed so many bytes.
+fn follow(
+    rec: &mut ParserRecognizer<'_>,
+    steps: &mut Vec<Step>,
+    most: usize,
+    kind: usize,
+    parsed: &mut usize,
+) -> Verdict {
     let mut states = vec![rec.lexer_state()];
     for length in 1..=LONGEST {
         let shorter = |only| Verdict {
             may: length - 1,
             only,
         };
-        let mut next = Vec::new();
+        let (mut next, mut ends) = (Vec::new(), Vec::new());
         let mut dies = false;
         for &from in &states {
             let at = match steps.iter().position(|s| s.from == from) {
@@ -282,14 +315,26 @@ fn lengths(
                 None => return shorter(false),
             };
             let moves = &steps[at].kinds[kind];
-            if moves.ends {
+            if moves.unsure {
                 return shorter(false);
             }
             dies |= moves.dies;
             moves.to.iter().for_each(|&to| add(&mut next, to));
+            moves.ends.iter().for_each(|&end| add(&mut ends, end));
         }
-        if dies {
-            return shorter(next.is_empty());
+        if ends.len() == 1 && next.is_empty() && !dies {
+            // One word of that length speaks for all.
+            while *parsed < length {
+                if !rec.try_push_byte(EXAMPLE) {
+                    return shorter(*parsed == length - 1);
+                }
+                *parsed += 1;
+            }
+            states = vec![rec.lexer_state()];
+            continue;
+        }
+        if dies || !ends.is_empty() {
+            return shorter(next.is_empty() && ends.is_empty());
         }
         if next == states {
             break;
@@ -309,7 +354,7 @@ fn step(rec: &mut ParserRecognizer<'_>, from: StateID) -> [Moves; KINDS.len()] {
     // States within characters, with the bytes that may follow.
     let mut within = Vec::new();
     for lead in 0xc2..=0xf4 {
-        if let Some(to) = moves.go(rec, from, lead) {
+        if let Some(to) = moves.go(rec, from, lead, false) {
             let (low, high, more) = continuation(lead);
             add(&mut within, (to, low, high, more));
         }
@@ -317,18 +362,18 @@ fn step(rec: &mut ParserRecognizer<'_>, from: StateID) -> [Moves; KINDS.len()] {
     let mut at = 0;
     while let Some(&(state, low, high, more)) = within.get(at) {
         for byte in low..=high {
-            match moves.go(rec, state, byte) {
+            match moves.go(rec, state, byte, more == 0) {
                 Some(to) if more == 0 => add(&mut moves.to, to),
                 Some(to) => add(&mut within, (to, 0x80, 0xbf, more - 1)),
                 None => {}
             }
         }
         at += 1;
-        moves.ends |= within.len() > MAX_WITHIN; // as good as unknown
+        moves.unsure |= within.len() > MAX_WITHIN;
     }
     KINDS.map(|has| {
         for byte in (0..0x80).filter(|&b| has(b)) {
-            if let Some(to) = moves.go(rec, from, byte) {
+            if let Some(to) = moves.go(rec, from, byte, true) {
                 add(&mut moves.to, to);
             }
         }
@@ -350,19 +395,32 @@ fn continuation(lead: u8) -> (u8, u8, usize) {
 }
 
 impl Moves {
-    /// The state behind a byte, if the lexeme goes on with it.
-    fn go(&mut self, rec: &mut ParserRecognizer<'_>, from: StateID, byte: u8) -> Option<StateID> {
-        if self.ends {
+    /// The state behind a byte, the last one of a character or not, if the lexeme goes on.
+    fn go(
+        &mut self,
+        rec: &mut ParserRecognizer<'_>,
+        from: StateID,
+        byte: u8,
+        last: bool,
+    ) -> Option<StateID> {
+        if self.unsure {
             return None; // nothing else matters
         }
         let lexer = rec.lexer_mut();
         let to = lexer.transition_start_state(from, Some(byte), &None);
-        if to.has_lowest_match() || to.is_dead() && !lexer.try_lexeme_end(from).is_error() {
-            self.ends = true;
-        } else if to.is_dead() {
+        if to.has_lowest_match() {
+            // Of a lexeme that has looked ahead, the parser reads some bytes again.
+            if last && lexer.possible_hidden_len(from) == 0 && lexer.possible_hidden_len(to) == 0 {
+                add(&mut self.ends, to);
+            } else {
+                self.unsure = true;
+            }
+        } else if !to.is_dead() {
+            return Some(to);
+        } else if lexer.try_lexeme_end(from).is_error() {
             self.dies = true;
         } else {
-            return Some(to);
+            self.unsure = true; // the next lexeme may begin with the byte
         }
         None
     }
