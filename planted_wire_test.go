@@ -4,8 +4,8 @@ package main
 func init() {
 	plants = append(plants, []plant{
 		{"R1, pieces", "rpc/frame.go", "f.r.Peek(len(byteOrderMark))", "f.r.Peek(min(len(byteOrderMark), f.r.Buffered()))", "./rpc", "TestFrameMutants", nil},
-		{"R1, lines", "rpc/frame.go", "\t\t\tf.skipLine = err != nil\n\t\t\treturn", "\t\t\tf.skipLine = true\n\t\t\treturn", "./rpc", "TestFrameMutants", nil},
-		{"R1, sizes", "rpc/frame.go", "\tif h.length > f.limits.MaxMessageBytes {", "\tif h.length > 4*f.limits.MaxMessageBytes {", "./rpc", "TestFrameMutants", nil},
+		{"R1, lines", "rpc/frame.go", "\t\t\tf.skipLine = err != nil\n", "\t\t\tf.skipLine = true\n", "./rpc", "TestFrameMutants", nil},
+		{"R1, sizes", "rpc/frame.go", "\tcase h.length > f.limits.MaxMessageBytes:", "\tcase h.length > 4*f.limits.MaxMessageBytes:", "./rpc", "TestFrameMutants", nil},
 		{"R2", "rpc/conn.go", "\t\tc.stream.out.add(item{body: appendError(nil, r.id, err), atOnce: true})\n", "", "./rpc", "TestServeMutants", nil},
 		{"R3, bad headers", "rpc/frame.go", "\t\tif h.length >= 0 {\n\t\t\treturn badHeader(\"Content-Length stands twice\")\n\t\t}\n", "", "./rpc", "TestBadInput", nil},
 		{"R3, the connection lives", "rpc/frame.go", "\t\tf.resync = true\n", "", "./rpc", "TestBadInput", nil},

@@ -54,6 +54,23 @@ func hostileSchemas() []string {
 	}
 	add(`{"$schema":"http://json-schema.org/draft-07/schema#","enum":[`+strings.Join(numbers, ",")+`]}`, `{"required":[`+strings.Join(numbers, ",")+`]}`,
 		`{"properties":{`+strings.Join(wrong[:6000], ",")+`}}`, `{"dependentRequired":{`+strings.Join(wrong[:6000], ",")+`}}`)
+	// What costs the library its square, and what is written out where it is wrong.
+	deep := func(n int, open, inner, closed string) string {
+		return strings.Repeat(open, n) + inner + strings.Repeat(closed, n)
+	}
+	some := func(n int, text string) string { return strings.TrimSuffix(strings.Repeat(text+",", n), ",") }
+	var chained []string
+	for i := range 1500 {
+		chained = append(chained, fmt.Sprintf(`"%d":{"$ref":"#/%d"}`, i, i+1))
+	}
+	name := strings.Repeat("N", 30_000)
+	add(`{"properties":{"`+name+`":{"allOf":[`+some(6500, "true")+`]}}}`, `{"$dynamicAnchor":"a","allOf":[`+some(13_000, "true")+`]}`,
+		`{"$ref":"#/0",`+strings.Join(chained, ",")+`,"1500":true}`, `{"$ref":"#/x","x":{"allOf":[`+some(2700, `{"$ref":"#/x"}`)+`]}}`,
+		`{"`+name+`":`+deep(28, "[", some(5500, "1e999"), "]")+`}`, `{"properties":{"`+name+`":`+deep(24, `{"not":`, `{"allOf":[`+some(900, `{"$id":1,"$anchor":1}`)+`]}`, "}")+`}}`,
+		`{"allOf":[`+some(900, `{"$id":1,"$anchor":1,"$dynamicRef":1,"$schema":1}`)+`]}`,
+		`{"$schema":"http://json-schema.org/draft-07/schema#","enum":[`+strings.Join(numbers[:6000], "e300,")+`]}`, `{"multipleOf":0.`+strings.Repeat("9", 65_000)+`e-300}`,
+		`{"allOf":[`+some(990, `{"pattern":"(?i)[^\\PL\\pN0][\\pL]"}`)+`]}`, `{"pattern":"(?i)[`+strings.Repeat(`\\pL`, 9000)+`]"}`, `{"pattern":"`+some(20_000, "ab|")+`"}`,
+		`{"allOf":[`+some(900, `{"pattern":"^(a|b)*(x{1,30}){30}$"}`)+`]}`)
 	// Schemas that refer to themselves.
 	add(`{"$ref":"#"}`, `{"allOf":[{"$ref":"#"}]}`, `{"allOf":[{"$ref":"#/$defs/a"}],"$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}}}`,
 		`{"properties":{"a":{"allOf":[{"$ref":"#"},{"$ref":"#"}]}}}`, `{"properties":{"a":{"anyOf":[{"$ref":"#"},{"$ref":"#"},{"$ref":"#"}]}},"additionalProperties":{"$ref":"#"}}`,

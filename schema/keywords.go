@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math/big"
 	"regexp"
 	"slices"
 	"strconv"
@@ -19,8 +18,8 @@ type keyword struct {
 	part part
 	// check looks at a value without schemas.
 	check func(w *schemaWalk, v any, at *place)
-	// foreign keywords are another draft's: what is within them only counts where a
-	// reference leads there, which is the library's to say.
+	// foreign keywords are another draft's: what is wrong within them only counts where a
+	// reference leads there.
 	foreign bool
 }
 
@@ -47,7 +46,9 @@ var (
 		"$defs": {part: mapPart}, "dependentSchemas": {part: mapPart}, "prefixItems": {part: listPart}, "items": {part: onePart},
 		"contentSchema": {part: onePart}, "unevaluatedItems": {part: onePart}, "unevaluatedProperties": {part: onePart},
 		"dependentRequired": {check: (*schemaWalk).namesOfEach}, "enum": is("array"), "minContains": {check: (*schemaWalk).count},
-		"maxContains": {check: (*schemaWalk).count}, "deprecated": is("boolean"),
+		"maxContains": {check: (*schemaWalk).count}, "deprecated": is("boolean"), "$anchor": {check: (*schemaWalk).anchor},
+		"$dynamicAnchor": {check: (*schemaWalk).anchor}, "$dynamicRef": {check: (*schemaWalk).dynamic}, "$recursiveRef": {check: (*schemaWalk).dynamic},
+		"$recursiveAnchor": {check: (*schemaWalk).dynamic}, "$vocabulary": {check: (*schemaWalk).dynamic},
 
 		"additionalItems": foreign(onePart),
 	})
@@ -56,7 +57,7 @@ var (
 // keywords adds those that the drafts share.
 func keywords(own map[string]keyword) map[string]keyword {
 	all := map[string]keyword{
-		"$ref": {check: (*schemaWalk).reference}, "$id": {check: (*schemaWalk).id}, "$schema": {check: (*schemaWalk).version},
+		"$ref": {check: (*schemaWalk).reference}, "$id": {check: (*schemaWalk).id},
 		"multipleOf": {check: (*schemaWalk).positive}, "required": {check: (*schemaWalk).names}, "type": {check: (*schemaWalk).types},
 		"dependencies": {part: dependentPart},
 	}
@@ -80,9 +81,6 @@ func keywords(own map[string]keyword) map[string]keyword {
 	}
 	for _, name := range []string{"maxItems", "maxLength", "maxProperties", "minItems", "minLength", "minProperties"} {
 		all[name] = keyword{check: (*schemaWalk).count}
-	}
-	for _, name := range []string{"$anchor", "$dynamicAnchor", "$dynamicRef", "$recursiveAnchor", "$recursiveRef", "$vocabulary"} {
-		all[name] = keyword{check: (*schemaWalk).address}
 	}
 	all["examples"] = is("array")
 	for name, k := range own {
@@ -127,7 +125,7 @@ func typeOf(v any) string {
 // count wants a whole number, 0 or more.
 func (w *schemaWalk) count(v any, at *place) {
 	if w.typed(v, "number", at) {
-		if n, ok := exact(v); !ok || !n.IsInt() || n.Sign() < 0 {
+		if n := decimalOf(v.(json.Number)); n.exponent < 0 || n.negative {
 			w.fail(at, "got %s, want a whole number, 0 or more", clip(fmt.Sprint(v)))
 		}
 	}
@@ -135,19 +133,35 @@ func (w *schemaWalk) count(v any, at *place) {
 
 func (w *schemaWalk) positive(v any, at *place) {
 	if w.typed(v, "number", at) {
-		if n, ok := exact(v); !ok || n.Sign() <= 0 {
+		if n := decimalOf(v.(json.Number)); n.negative || n.digits == "" {
 			w.fail(at, "got %s, want more than 0", clip(fmt.Sprint(v)))
 		}
 	}
 }
 
-// exact is a number to its last digit; its exponent has been found small.
-func exact(v any) (*big.Rat, bool) {
-	n, ok := v.(json.Number)
-	if !ok {
-		return nil, false
+// decimal is a number: its digits, the first and the last of which are not 0, times a power
+// of 10. It is the same for all spellings of a number. Zero has no digits and is positive.
+type decimal struct {
+	negative bool
+	digits   string
+	exponent int
+}
+
+// decimalOf reads a number whose exponent has been found small.
+func decimalOf(n json.Number) decimal {
+	text, negative := strings.CutPrefix(n.String(), "-")
+	exponent, _ := strconv.Atoi(exponentOf(n))
+	if i := strings.IndexAny(text, "eE"); i >= 0 {
+		text = text[:i]
 	}
-	return new(big.Rat).SetString(n.String())
+	whole, fraction, _ := strings.Cut(text, ".")
+	digits := strings.TrimLeft(whole+fraction, "0")
+	exponent -= len(fraction)
+	short := strings.TrimRight(digits, "0")
+	if short == "" {
+		return decimal{}
+	}
+	return decimal{negative, short, exponent + len(digits) - len(short)}
 }
 
 // typeNames are the types that a schema may ask for.
@@ -185,17 +199,27 @@ func (w *schemaWalk) namesOfEach(v any, at *place) {
 
 // distinct wants a list of one value or more, all of them different.
 func (w *schemaWalk) distinct(v any, at *place) {
-	if w.typed(v, "array", at) && len(v.([]any)) == 0 {
-		w.fail(at, "got no value, want one at least")
+	if w.typed(v, "array", at) {
+		if list := v.([]any); len(list) == 0 {
+			w.fail(at, "got no value, want one at least")
+		} else {
+			w.different(list, at)
+		}
 	}
-	list, _ := v.([]any)
-	w.each(list, at, func(any, *place) {})
 }
 
 // each calls check for the items of a list, and wants them to be different.
 func (w *schemaWalk) each(list []any, at *place, check func(v any, at *place)) {
-	seen := make(map[string]bool, len(list))
 	w.items(list, at, check)
+	w.different(list, at)
+}
+
+// different wants the items of a list to be so.
+func (w *schemaWalk) different(list []any, at *place) {
+	if w.full() {
+		return
+	}
+	seen := make(map[string]bool, len(list))
 	for i, v := range list {
 		id := identity(v)
 		if seen[id] {
@@ -206,19 +230,17 @@ func (w *schemaWalk) each(list []any, at *place, check func(v any, at *place)) {
 	}
 }
 
-// items calls check for the items of a list until enough of them are wrong.
+// items calls check for the items of a list.
 func (w *schemaWalk) items(list []any, at *place, check func(v any, at *place)) {
-	for i, before := 0, w.failed; i < len(list) && w.failed <= before+maxFieldErrors; i++ {
+	for i := 0; i < len(list) && !w.full(); i++ {
 		check(list[i], at.item(i))
 	}
 }
 
-// members calls check for the members of an object, in their order, until enough of them
-// are wrong.
+// members calls check for the members of an object, in their order.
 func (w *schemaWalk) members(m map[string]any, at *place, check func(v any, at *place)) {
-	before := w.failed
 	for _, name := range slices.Sorted(maps.Keys(m)) {
-		if check(m[name], at.member(name)); w.failed > before+maxFieldErrors {
+		if check(m[name], at.member(name)); w.full() {
 			return
 		}
 	}
@@ -229,12 +251,17 @@ func (w *schemaWalk) members(m map[string]any, at *place, check func(v any, at *
 func identity(v any) string {
 	switch v := v.(type) {
 	case json.Number:
-		if strings.ContainsAny(v.String(), ".eE-") {
-			if n, ok := exact(v); ok {
-				return n.RatString()
-			}
+		if text := v.String(); !strings.ContainsAny(text, ".eE-") && text[len(text)-1] != '0' {
+			return text // as it comes out below, which takes longer
 		}
-		return v.String()
+		d := decimalOf(v)
+		if d.negative {
+			d.digits = "-" + d.digits
+		}
+		if d.exponent != 0 {
+			d.digits += "e" + strconv.Itoa(d.exponent)
+		}
+		return d.digits
 	case string:
 		return strconv.Quote(v)
 	case []any:
@@ -254,34 +281,51 @@ func identity(v any) string {
 	return fmt.Sprint(v)
 }
 
-// plainID is an address that says nothing but where the whole schema lies.
-var plainID = regexp.MustCompile(`^(https?://[A-Za-z0-9.-]+(/[A-Za-z0-9._~/-]*)?|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)$`)
-
-// id is the schema's address. Those of its parts change what references mean.
+// id is the schema's address, which the library reads. Those of its parts change what
+// references mean.
 func (w *schemaWalk) id(v any, at *place) {
-	if id, _ := v.(string); at.above.above != nil || !plainID.MatchString(id) || strings.Contains(id, "json-schema.org") {
+	switch id, _ := v.(string); {
+	case at.above.above != nil || strings.Contains(id, "json-schema.org"):
 		w.leave(at)
+	case w.typed(v, "string", at):
+		w.address = id
 	}
 }
 
-// version is the draft, which the whole schema may name.
-func (w *schemaWalk) version(_ any, at *place) {
-	if at.above.above != nil {
-		w.leave(at)
+// anchorName is what $anchor may be.
+var anchorName = regexp.MustCompile(`^[A-Za-z_][-A-Za-z0-9._]*$`)
+
+// anchor gives a schema a name, by which it can be referred to.
+func (w *schemaWalk) anchor(v any, at *place) {
+	name, _ := v.(string)
+	switch other := w.anchors[name]; {
+	case !w.typed(v, "string", at):
+	case !anchorName.MatchString(name):
+		w.fail(at, "got %q, want a letter or _, and then letters, digits and -._", clip(name))
+	case other != nil && other != at.above:
+		w.leave(at) // whether they are names in one another's sight
+	default:
+		w.anchors[name] = at.above
 	}
 }
 
-// address gives a part of the schema a name, or refers to one.
-func (w *schemaWalk) address(v any, at *place) {
+// dynamic is what means something else in each place that it is seen from.
+func (w *schemaWalk) dynamic(v any, at *place) {
 	w.leave(at)
-	if slices.Contains(references, at.name) {
-		w.refer(v, at)
+	if text, ok := v.(string); ok && !strings.HasPrefix(text, "#") && strings.HasSuffix(at.name, "Ref") {
+		w.outside = append(w.outside, reference{at, text})
 	}
 }
 
 // reference is followed once everything has been seen.
 func (w *schemaWalk) reference(v any, at *place) {
-	if w.typed(v, "string", at) {
-		w.refer(v, at)
+	text, _ := v.(string)
+	switch {
+	case !w.typed(v, "string", at):
+	case strings.HasPrefix(text, "#"):
+		w.inside = append(w.inside, reference{at, text})
+	default:
+		w.outside = append(w.outside, reference{at, text})
+		w.leave(at)
 	}
 }

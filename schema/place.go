@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -18,17 +19,23 @@ func (p *place) member(name string) *place { return &place{p, name, -1} }
 func (p *place) item(index int) *place { return &place{p, "", index} }
 
 func (p *place) String() string {
-	switch {
-	case p == nil || p.above == nil:
-		return ""
-	case p.index >= 0:
-		return p.above.String() + "/" + strconv.Itoa(p.index)
+	var steps []string
+	for ; p.above != nil; p = p.above {
+		if p.index >= 0 {
+			steps = append(steps, "/"+strconv.Itoa(p.index))
+		} else {
+			steps = append(steps, pointer(p.name))
+		}
 	}
-	return p.above.String() + pointer(p.name)
+	slices.Reverse(steps)
+	return strings.Join(steps, "")
 }
 
-// pointerEscapes are those of RFC 6901. Making it takes longer than using it.
-var pointerEscapes = strings.NewReplacer("~", "~0", "/", "~1")
+// The escapes of RFC 6901. Making a replacer takes longer than using it.
+var (
+	pointerEscapes  = strings.NewReplacer("~", "~0", "/", "~1")
+	unescapePointer = strings.NewReplacer("~0", "~", "~1", "/")
+)
 
 // pointer is a name as a step of a JSON Pointer.
 func pointer(name string) string {

@@ -3,25 +3,30 @@ package schema
 import (
 	"encoding/json"
 	"fmt"
-	"regexp"
+	"maps"
+	"net/url"
 	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// schemaWalk goes through a schema once and says whether it is sound: whether each keyword
-// has the value that its draft wants, and each reference leads to a schema. What only
-// addresses decide it leaves to the library.
+// schemaWalk goes through a schema once, in the order of names, and says whether it is sound:
+// whether each keyword has the value that its draft wants, and each reference leads to a
+// schema. What only addresses decide it leaves to the library.
 type schemaWalk struct {
 	draft          map[string]keyword
 	bad, unchecked []FieldError // the first places of each
-	failed         int          // how often something was wrong
-	schemas        int
+	schemas        int          // boolean ones too
+	values         int          // objects and booleans, wherever they stand
 	inside         []reference
-	outside        []reference // those that may leave the schema
-	foreign        int         // how many keywords of other drafts the walk is within
-	left           []*place    // what the library has to judge
+	outside        []reference       // those that may leave the schema
+	anchors        map[string]*place // the schemas that have a name
+	address        string            // the $id of the whole schema
+	foreign        int               // how many schemas and keywords of other drafts the walk is within
+	left           *place            // the first place that the library has to judge
+	// Of the expressions: Unicode classes, bytes and instructions.
+	classes, written, size int
 }
 
 // reference is the text of a $ref or its like.
@@ -30,29 +35,25 @@ type reference struct {
 	text string
 }
 
+// fail notes that something is wrong. Within another draft's keywords that only counts where a
+// reference leads there, which is the library's to say.
 func (w *schemaWalk) fail(at *place, format string, args ...any) {
-	w.failed++
 	if w.foreign > 0 {
 		w.leave(at)
-		return
+	} else if len(w.bad) < maxFieldErrors {
+		w.bad = append(w.bad, FieldError{InstancePath: at.String(), Message: fmt.Sprintf(format, args...)})
 	}
-	note(&w.bad, at, func() string { return fmt.Sprintf(format, args...) })
 }
 
-// note adds a place to the first ones in their order, as many as an answer names: a schema
-// may be wrong in ten thousand.
-func note(places *[]FieldError, at *place, message func() string) {
-	path := at.String()
-	i, _ := slices.BinarySearchFunc(*places, path, func(f FieldError, path string) int { return strings.Compare(f.InstancePath, path) })
-	if i == maxFieldErrors {
-		return
-	}
-	*places = slices.Insert(*places, i, FieldError{InstancePath: path, Message: message()})
-	*places = (*places)[:min(len(*places), maxFieldErrors)]
-}
+// full reports whether nothing more of the schema matters.
+func (w *schemaWalk) full() bool { return len(w.bad) == maxFieldErrors || w.schemas > MaxSubschemas }
 
 // leave has the library say whether the schema is sound.
-func (w *schemaWalk) leave(at *place) { w.left = append(w.left, at) }
+func (w *schemaWalk) leave(at *place) {
+	if w.left == nil {
+		w.left = at
+	}
+}
 
 // root checks what is true of a tool's outermost schema only.
 func (w *schemaWalk) root(s map[string]any) {
@@ -83,81 +84,131 @@ func draftOf(name any) map[string]keyword {
 func (w *schemaWalk) document(doc any) {
 	at := &place{}
 	w.numbers(doc, at)
-	w.draft = draft2020
-	if s, ok := doc.(map[string]any); ok && s["$schema"] != nil {
-		if w.draft = draftOf(s["$schema"]); w.draft == nil {
+	if w.measure(doc, 0) > MaxSchemaNames {
+		w.fail(at, "the names of members that lie in one another have more than %d bytes", MaxSchemaNames)
+		return
+	}
+	root, _ := doc.(map[string]any)
+	w.draft, w.anchors = draft2020, map[string]*place{}
+	if version, ok := root["$schema"]; ok {
+		if w.draft = draftOf(version); w.draft == nil {
+			// Of another draft, of which the library may know.
 			w.draft, w.foreign = draft2020, 1
 			w.leave(at)
 		}
 	}
 	w.schema(doc, at)
+	if w.schemas > MaxSubschemas {
+		w.bad = []FieldError{{Message: fmt.Sprintf("has more than %d subschemas", MaxSubschemas)}}
+		return
+	}
 	for _, r := range w.inside {
 		if !w.leads(doc, r.text) {
 			w.leave(r.at)
 		}
 	}
-	if len(w.left) > 0 && w.schemas > MaxAddressed {
-		first := slices.MinFunc(w.left, func(a, b *place) int { return strings.Compare(a.String(), b.String()) })
-		w.foreign = 0
-		w.fail(first, "a schema of more than %d subschemas may only refer to its own, by JSON Pointers such as #/$defs/name", MaxAddressed)
+	if _, named := w.draft["$anchor"]; !named && root["$ref"] != nil && w.address != "" {
+		w.leave(at) // draft-07 reads no $id beside a $ref
 	}
+	if w.left == nil && w.address != "" {
+		alone := map[string]any{"$id": w.address}
+		if version, ok := root["$schema"]; ok {
+			alone["$schema"] = version
+		}
+		_, wrong := compileLibrary(alone, nil)
+		w.bad = append(w.bad, wrong...)
+	}
+	if w.left != nil && len(w.bad) == 0 && (w.schemas > MaxAddressed || w.values > 2*MaxAddressed) {
+		w.bad = []FieldError{{InstancePath: w.left.String(), Message: fmt.Sprintf("is for schemas of at most %d subschemas; larger ones may refer to their own only, "+
+			"by JSON Pointers such as #/$defs/name and by $anchor, and have one $id and one $schema", MaxAddressed)}}
+	}
+}
+
+// measure counts the values of a document and returns the bytes of the names in one another,
+// where there are most. What the library does takes time with their square.
+func (w *schemaWalk) measure(v any, names int) (most int) {
+	most = names
+	switch v := v.(type) {
+	case bool:
+		w.values++
+	case map[string]any:
+		w.values++
+		for name, e := range v {
+			most = max(most, w.measure(e, names+len(name)))
+		}
+	case []any:
+		for _, e := range v {
+			most = max(most, w.measure(e, names))
+		}
+	}
+	return most
 }
 
 // numbers checks every number, also those in values that are no schemas.
 func (w *schemaWalk) numbers(v any, at *place) {
+	if len(w.bad) == maxFieldErrors || !hasLargeExponent(v) {
+		return
+	}
 	switch v := v.(type) {
 	case json.Number:
-		if exponent := largeExponent(v); exponent != "" {
-			w.fail(at, "got a number with exponent %s, want at most %d", clip(exponent), maxSchemaExponent)
-		}
+		w.fail(at, "got a number with exponent %s, want at most %d", clip(exponentOf(v)), maxSchemaExponent)
 	case map[string]any:
-		for name, e := range v {
-			w.numbers(e, at.member(name))
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			w.numbers(v[name], at.member(name))
 		}
 	case []any:
 		for i, e := range v {
-			// A long list is one of numbers, and its places are not needed.
-			if n, ok := e.(json.Number); !ok || largeExponent(n) != "" {
-				w.numbers(e, at.item(i))
-			}
+			w.numbers(e, at.item(i))
 		}
 	}
 }
 
-// largeExponent is a number's exponent, if it is too large.
-func largeExponent(n json.Number) string {
-	i := strings.IndexAny(n.String(), "eE")
-	if i < 0 {
-		return ""
+// hasLargeExponent reports whether a number within v takes too long to compute.
+func hasLargeExponent(v any) bool {
+	switch v := v.(type) {
+	case json.Number:
+		text := exponentOf(v)
+		n, err := strconv.Atoi(text)
+		return text != "" && (err != nil || max(n, -n) > maxSchemaExponent)
+	case map[string]any:
+		for _, e := range v {
+			if hasLargeExponent(e) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(v, hasLargeExponent)
 	}
-	exponent := n.String()[i+1:]
-	if n, err := strconv.Atoi(exponent); err == nil && max(n, -n) <= maxSchemaExponent {
-		return ""
-	}
-	return exponent
+	return false
 }
 
-// references are the keywords that refer to a schema.
-var references = []string{"$dynamicRef", "$recursiveRef", "$ref"}
+// exponentOf is what a number has behind its e, or nothing.
+func exponentOf(n json.Number) string {
+	if i := strings.IndexAny(n.String(), "eE"); i >= 0 {
+		return n.String()[i+1:]
+	}
+	return ""
+}
 
 // schema checks one schema and those within it. It takes out the patterns that
 // cannot be checked.
 func (w *schemaWalk) schema(v any, at *place) {
-	s, ok := v.(map[string]any)
-	if !ok {
-		if _, ok := v.(bool); !ok {
-			w.fail(at, "got %s, want object or boolean", typeOf(v))
-		}
+	s, isObject := v.(map[string]any)
+	if _, isBool := v.(bool); !isObject && !isBool {
+		w.fail(at, "got %s, want object or boolean", typeOf(v))
 		return
 	}
-	if w.schemas++; w.schemas == MaxSubschemas+1 {
-		note(&w.bad, nil, func() string { return fmt.Sprintf("has more than %d subschemas", MaxSubschemas) })
-	}
-	if w.schemas > MaxSubschemas {
+	if w.schemas++; w.full() {
 		return
+	}
+	if _, ok := s["$schema"]; ok && at.above != nil {
+		// What its draft says of it is the library's to know.
+		w.leave(at.member("$schema"))
+		w.foreign++
+		defer func() { w.foreign-- }()
 	}
 	w.patterns(s, at)
-	for name, value := range s {
+	for _, name := range slices.Sorted(maps.Keys(s)) {
 		k, ok := w.draft[name]
 		if !ok {
 			continue
@@ -166,9 +217,9 @@ func (w *schemaWalk) schema(v any, at *place) {
 			w.foreign++
 		}
 		if in := at.member(name); k.check != nil {
-			k.check(w, value, in)
+			k.check(w, s[name], in)
 		} else {
-			w.parts(k.part, value, in)
+			w.parts(k.part, s[name], in)
 		}
 		if k.foreign {
 			w.foreign--
@@ -198,13 +249,13 @@ func (w *schemaWalk) parts(p part, v any, at *place) {
 	}
 }
 
-// patterns takes the expressions out of s that are not RE2's.
+// patterns takes the expressions out of s that cannot be checked.
 func (w *schemaWalk) patterns(s map[string]any, at *place) {
 	if p, ok := s["pattern"].(string); ok && !w.expression(p, at.member("pattern")) {
 		delete(s, "pattern")
 	}
 	m, _ := s["patternProperties"].(map[string]any)
-	for p := range m {
+	for _, p := range slices.Sorted(maps.Keys(m)) {
 		if w.expression(p, at.member("patternProperties").member(p)) {
 			continue
 		}
@@ -215,69 +266,89 @@ func (w *schemaWalk) patterns(s map[string]any, at *place) {
 	}
 }
 
+// Bounds of the expressions of one schema, all together: their bytes, their Unicode classes,
+// each of which takes some 100 µs to read, and their instructions, which stay in memory.
+const (
+	maxExpressions  = 32 << 10
+	maxClasses      = 64
+	maxInstructions = 50_000
+)
+
 // expression reports whether p can be checked.
 func (w *schemaWalk) expression(p string, at *place) bool {
-	_, err := syntax.Parse(p, syntax.Perl)
-	if err != nil {
-		note(&w.unchecked, at, func() string { return "is not checked: " + clip(err.Error()) })
+	why := ""
+	if w.classes += strings.Count(p, `\p`) + strings.Count(p, `\P`); w.classes > maxClasses {
+		why = fmt.Sprintf("the schema has more than %d Unicode classes", maxClasses)
+	} else if w.written += len(p); w.written > maxExpressions {
+		why = fmt.Sprintf("the schema's expressions have more than %d bytes", maxExpressions)
+	} else if re, err := syntax.Parse(p, syntax.Perl); err != nil {
+		why = clip(err.Error())
+	} else if w.size += instructions(re); w.size > maxInstructions {
+		why = "the schema's expressions are too large together"
 	}
-	return err == nil
+	if why != "" && len(w.unchecked) < maxFieldErrors {
+		w.unchecked = append(w.unchecked, FieldError{InstancePath: at.String(), Message: "is not checked: " + why})
+	}
+	return why == ""
 }
 
-// refer notes a reference.
-func (w *schemaWalk) refer(v any, at *place) {
-	switch text, _ := v.(string); {
-	case !strings.HasPrefix(text, "#"):
-		w.outside = append(w.outside, reference{at, text})
-		w.leave(at)
-	case at.name == "$ref":
-		w.inside = append(w.inside, reference{at, text})
+// instructions is about how many an expression is compiled to.
+func instructions(re *syntax.Regexp) int {
+	n := 1 + len(re.Rune)/8
+	for _, sub := range re.Sub {
+		n += instructions(sub)
 	}
+	if re.Op == syntax.OpRepeat {
+		n *= max(re.Min, re.Max, 1)
+	}
+	return n
 }
-
-// plainPointer is a JSON Pointer that means in a URL what it says.
-var plainPointer = regexp.MustCompile(`^(/[A-Za-z0-9_$.-]*)+$`)
 
 // leads reports whether a reference leads to what the walk has seen as a schema.
 func (w *schemaWalk) leads(doc any, ref string) bool {
-	if ref == "#" {
+	pointer, err := url.PathUnescape(ref[1:])
+	if err != nil || strings.ContainsAny(ref, " \\^\"<>`{|}") {
+		return false // the library knows what it means, if anything
+	}
+	if w.anchors[pointer] != nil || pointer == "" {
 		return true
 	}
-	if !plainPointer.MatchString(ref[1:]) {
+	if pointer[0] != '/' {
 		return false
 	}
 	v, is := doc, onePart
-	for step := range strings.SplitSeq(ref[2:], "/") {
-		switch of := v.(type) {
-		case map[string]any:
-			v = of[step]
-			switch is {
-			case onePart:
-				k := w.draft[step]
-				if is = k.part; k.foreign {
-					return false
-				}
-				if _, isList := v.([]any); is == oneOrListPart && isList {
-					is = listPart
-				} else if is == oneOrListPart {
-					is = onePart
-				}
-			case mapPart, dependentPart:
-				is = onePart
-			default:
-				return false
-			}
-		case []any:
-			i, err := strconv.Atoi(step)
-			if is != listPart || err != nil || i < 0 || i >= len(of) || strconv.Itoa(i) != step {
-				return false
-			}
-			v, is = of[i], onePart
-		default:
+	for step := range strings.SplitSeq(pointer[1:], "/") {
+		if v, is = w.step(v, is, unescapePointer.Replace(step)); is == noPart {
 			return false
 		}
 	}
-	_, isBool := v.(bool)
-	_, isMap := v.(map[string]any)
-	return is == onePart && (isBool || isMap)
+	kind := typeOf(v)
+	return is == onePart && (kind == "object" || kind == "boolean")
+}
+
+// step goes a step of a JSON Pointer from a value that is such a part of a schema.
+func (w *schemaWalk) step(v any, is part, step string) (any, part) {
+	switch of := v.(type) {
+	case map[string]any:
+		v, ok := of[step]
+		if !ok || is == listPart {
+			return nil, noPart
+		}
+		if is != onePart { // a member that is a schema, or a list of names
+			return v, onePart
+		}
+		is = w.draft[step].part
+		if _, isList := v.([]any); is == oneOrListPart && isList {
+			is = listPart
+		} else if is == oneOrListPart {
+			is = onePart
+		}
+		return v, is
+	case []any:
+		i, err := strconv.Atoi(step)
+		if is == listPart && err == nil && i >= 0 && i < len(of) && strconv.Itoa(i) == step {
+			return of[i], onePart
+		}
+	}
+	return nil, noPart
 }

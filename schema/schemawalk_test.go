@@ -2,6 +2,7 @@ package schema
 
 import (
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -54,7 +55,7 @@ func (a *author) junk() any {
 
 func (a *author) reference() any {
 	return one[any](a, "#", "#", "#/$defs/a", "#/$defs/b", "#/definitions/a", "#/properties/a", "#/properties/a/items", "#/items", "#/items/0", "#/allOf/0", "#/allOf/00",
-		"#/nowhere", "#/properties", "#/enum/0", "#/dependencies/a", "#/additionalItems", "#/prefixItems/0", "#/then", "#anchor", "other", "#/%24defs/a", "#/$defs/a~1b", "#/~", "#/",
+		"#/nowhere", "#/properties", "#/enum/0", "#/dependencies/a", "#/additionalItems", "#/prefixItems/0", "#/then", "#anchor", "other", "#/%24defs/a", "#/$defs/a~1b", "#/$defs/List[int]", "#/$defs/n:T", "#/$defs/%61", "#/$defs/b%20c", "#/~", "#/", "#/%zz", "#/$defs/a b",
 		"", "http://json-schema.org/draft-07/schema#", json.Number("7"))
 }
 
@@ -79,7 +80,7 @@ func (a *author) value(name string, depth int) any {
 	case mapPart, dependentPart:
 		m := map[string]any{}
 		for range a.IntN(3) {
-			m[one(a, "a", "b", "a/b", "0", "(", "$ref", "")] = a.schema(depth)
+			m[one(a, "a", "b", "a/b", "0", "(", "$ref", "", "List[int]", "n:T", "b c")] = a.schema(depth)
 		}
 		if k.part == dependentPart && a.IntN(2) == 0 {
 			m["c"] = one[any](a, []any{}, []any{"a"}, []any{"a", "a"})
@@ -101,7 +102,7 @@ func (a *author) value(name string, depth int) any {
 	case "pattern":
 		return one[any](a, "a", "(", "(?=a)")
 	case "$id":
-		return one[any](a, "https://example.com/tool", "urn:x", "#a", "tool.json", "a b", "https://json-schema.org/draft-07/schema")
+		return one[any](a, "https://example.com/tool", "https://example.com:80/a?b=c#", "urn:x:y", "#a", "/a/b.json", "a b", "http://%zz", "a#b#c", "https://json-schema.org/draft-07/schema")
 	case "$ref", "$dynamicRef", "$recursiveRef":
 		return a.reference()
 	case "$schema":
@@ -128,13 +129,18 @@ func TestTheWalkSaysWhatTheLibrarySays(t *testing.T) {
 		a.names = slices.Concat(everyKeyword, []string{"unknown"})
 		if i%4 > 0 {
 			// Without those that leave everything to the library.
-			a.names = slices.DeleteFunc(a.names, func(n string) bool { return strings.HasPrefix(n, "$") && !strings.HasSuffix(n, "defs") })
+			a.names = slices.DeleteFunc(a.names, func(n string) bool {
+				return strings.HasPrefix(n, "$") && !strings.HasSuffix(n, "defs") && !strings.HasSuffix(n, "nchor")
+			})
 		}
 		doc, ok := a.schema(4).(map[string]any)
 		if !ok {
 			continue
 		}
 		doc["$schema"] = version
+		if a.IntN(6) == 0 {
+			doc["$id"] = a.value("$id", 0)
+		}
 		w := schemaWalk{}
 		w.document(doc)
 		text, err := json.Marshal(doc)
@@ -144,7 +150,7 @@ func TestTheWalkSaysWhatTheLibrarySays(t *testing.T) {
 		case len(w.bad) > 0:
 			refused++
 			require.NotEmpty(t, wrong, "refused: %v\n%s", w.bad, text)
-		case len(w.left) > 0:
+		case w.left != nil:
 			left++
 		default:
 			taken++
@@ -166,34 +172,75 @@ func TestReferencesThatTheWalkFollows(t *testing.T) {
 		{`{"$id":"https://example.com/tool.json","$ref":"#/$defs/a","$defs":{"a":true}}`, false},
 		{`{"allOf":[{"$ref":"#"},{"$ref":"#/allOf/0"}],"properties":{"x-1":{"items":{"$ref":"#/properties/x-1"}}}}`, false},
 		{`{"$schema":"http://json-schema.org/draft-07/schema#","items":[{},{"$ref":"#/items/0"}],"definitions":{"a":{"$ref":"#/dependencies/b"}},"dependencies":{"b":{}}}`, false},
-		{`{"$schema":"http://json-schema.org/draft-07/schema#","properties":{"a":{"$ref":"#/$defs/a"}},"$defs":{"a":{}}}`, true},
+		{`{"$schema":"http://json-schema.org/draft-07/schema#","properties":{"a":{"$ref":"#/$defs/a"}},"$defs":{"a":{}}}`, false},
+		{`{"$schema":"http://json-schema.org/draft-07/schema#","$anchor":7}`, false},
+		{`{"$id":"https://example.com:8080/tool?v=1#","$ref":"#a","$defs":{"a":{"$anchor":"a"}}}`, false},
+		{`{"$ref":"#/$defs/a%20b","allOf":[{"$ref":"#/$defs/n:T"},{"$ref":"#/$defs/List[int]"},{"$ref":"#/$defs/a~1b"}],"$defs":{"a b":{},"n:T":{},"List[int]":{},"a/b":{}}}`, false},
+		{`{"$schema":"http://json-schema.org/draft-07/schema#","properties":{"a":{"$ref":"#/$defs/a"}},"$defs":{"a":{"type":7}}}`, true},
 		{`{"$ref":"#/nowhere"}`, true},
 		{`{"properties":{"a":{"$ref":"#/properties"}}}`, true},
 		{`{"properties":{"a":{"$id":"b"}}}`, true},
-		{`{"$ref":"#a","$defs":{"a":{"$anchor":"a"}}}`, true},
+		{`{"properties":{"a":{"$id":"b","$schema":"http://json-schema.org/draft-07/schema#","items":[{}]}}}`, true},
+		{`{"$dynamicRef":"#a","$defs":{"a":{"$dynamicAnchor":"a"}}}`, true},
 		{`{"$ref":"http://json-schema.org/draft-07/schema#"}`, true},
-		{`{"$ref":"#/$defs/a%20b","$defs":{"a b":{}}}`, true},
 	} {
 		doc, err := jsonschema.UnmarshalJSON(strings.NewReader(c.schema))
 		require.NoError(t, err)
 		w := schemaWalk{}
 		w.document(doc)
 		require.Empty(t, w.bad, c.schema)
-		require.Equal(t, c.left, len(w.left) > 0, c.schema)
+		require.Equal(t, c.left, w.left != nil, c.schema)
 	}
 }
 
 // TestAddressedSchemasAreSmall: where the library has to say what references mean, it is
 // asked at once, and a client waits for it.
 func TestAddressedSchemasAreSmall(t *testing.T) {
-	of := func(n int) json.RawMessage {
-		return json.RawMessage(`{"allOf":[{"$ref":"#a"},` + strings.TrimSuffix(strings.Repeat("{},", n-3), ",") + `],"$defs":{"a":{"$anchor":"a"}}}`)
+	of := func(n int, more string) json.RawMessage {
+		return json.RawMessage(`{"allOf":[{"$dynamicRef":"#a"},` + strings.TrimSuffix(strings.Repeat("true,", n-3), ",") + `],"$defs":{"a":{"$dynamicAnchor":"a"}}` + more + `}`)
 	}
-	v, bad := Compile(of(MaxAddressed))
+	v, bad := Compile(of(MaxAddressed, ""))
 	require.Empty(t, bad)
 	require.Equal(t, MaxAddressed, v.Subschemas)
-	_, bad = Compile(of(MaxAddressed + 1))
-	require.Len(t, bad, 1)
-	require.Equal(t, "/$defs/a/$anchor", bad[0].InstancePath)
-	require.Equal(t, "a schema of more than 150 subschemas may only refer to its own, by JSON Pointers such as #/$defs/name", bad[0].Message)
+	for _, s := range []json.RawMessage{of(MaxAddressed+1, ""), of(9, `,"elsewhere":[`+strings.TrimSuffix(strings.Repeat("true,", 2*MaxAddressed), ",")+`]`)} {
+		_, bad = Compile(s)
+		require.Len(t, bad, 1)
+		require.Equal(t, "/allOf/0/$dynamicRef", bad[0].InstancePath)
+		require.Contains(t, bad[0].Message, "is for schemas of at most 150 subschemas; larger ones may refer to their own only")
+	}
+}
+
+// TestFirstPlaces: what is wrong in thousands of places is told of the first, and of the same
+// ones each time.
+func TestFirstPlaces(t *testing.T) {
+	var wrong []string
+	for i := range 2000 {
+		wrong = append(wrong, fmt.Sprintf(`"p%d":{"type":%d}`, i, i))
+	}
+	many := `{"properties":{` + strings.Join(wrong[:900], ",") + `},"allOf":[` + strings.TrimSuffix(strings.Repeat(`{"maxLength":-1},`, 90), ",") + `]}`
+	_, first := Compile(json.RawMessage(many))
+	require.Len(t, first, maxFieldErrors)
+	require.Equal(t, "/allOf/0/maxLength", first[0].InstancePath)
+	for range 20 {
+		_, again := Compile(json.RawMessage(many))
+		require.Equal(t, first, again)
+	}
+	_, bad := Compile(json.RawMessage(`{"properties":{` + strings.Join(wrong, ",") + `}}`))
+	require.Equal(t, "/properties/p0/type", bad[0].InstancePath)
+	for range 20 {
+		_, bad = Compile(json.RawMessage(`{"allOf":[` + strings.Repeat(`{},`, 600) + `{"type":1}],"anyOf":[` + strings.Repeat(`{},`, 600) + `{"type":1}]}`))
+		require.Equal(t, []FieldError{{Message: "has more than 1000 subschemas"}}, bad)
+	}
+	_, bad = Compile(json.RawMessage(`{"` + strings.Repeat("N", 1500) + `":{"` + strings.Repeat("M", 600) + `":[1e999]}}`))
+	require.Equal(t, "the names of members that lie in one another have more than 2048 bytes", bad[len(bad)-1].Message)
+}
+
+// TestDecimals are the same for all spellings of a number.
+func TestDecimals(t *testing.T) {
+	for text, want := range map[string]decimal{
+		"0": {}, "-0.000e7": {}, "10": {false, "1", 1}, "1e1": {false, "1", 1}, "0.10": {false, "1", -1}, "-12.50": {true, "125", -1},
+		"1200E-2": {false, "12", 0}, "0.0012e4": {false, "12", 0}, "100200": {false, "1002", 2},
+	} {
+		require.Equal(t, want, decimalOf(json.Number(text)), text)
+	}
 }

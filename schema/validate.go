@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"regexp"
 	"regexp/syntax"
-	"slices"
 	"strings"
 	"sync"
 
@@ -20,6 +19,9 @@ const (
 	MaxSchemaBytes = 64 << 10
 	MaxSchemaDepth = 32
 	MaxSubschemas  = 1000
+	// MaxSchemaNames bounds the names of members that lie in one another: that is how long
+	// a JSON Pointer into the schema can be.
+	MaxSchemaNames = 2 << 10
 	// MaxSchemaValues bounds the commas: what people write has none in every fourth byte.
 	MaxSchemaValues = 16 << 10
 	// MaxAddressed bounds the subschemas where the library has to say what references
@@ -89,7 +91,7 @@ func (w *schemaWalk) compile(doc any) (*Validator, []FieldError) {
 	v := &Validator{Unchecked: w.unchecked, Subschemas: w.schemas}
 	outside := w.outside
 	v.library = sync.OnceValues(func() (*compiled, []FieldError) { return compileLibrary(doc, outside) })
-	if len(w.left) > 0 {
+	if w.left != nil {
 		if _, bad := v.library(); len(bad) > 0 {
 			return nil, bad
 		}
@@ -175,10 +177,9 @@ const base = "https://tool.invalid/"
 func compileErrors(err error, outside []reference) []FieldError {
 	var missing *jsonschema.LoadURLError
 	if errors.As(err, &missing) {
-		slices.SortFunc(outside, func(a, b reference) int { return strings.Compare(a.at.String(), b.at.String()) })
 		// The error has the whole address, of which the schema may write only the end.
 		for _, r := range outside {
-			if document, _, _ := strings.Cut(r.text, "#"); strings.HasSuffix(missing.URL, strings.TrimLeft(document, "./")) {
+			if document, _, _ := strings.Cut(r.text, "#"); document != "" && strings.HasSuffix(missing.URL, strings.TrimLeft(document, "./")) {
 				return []FieldError{{InstancePath: r.at.String(), Message: fmt.Sprintf("got %q, want a reference into this schema: no other document is read", clip(r.text))}}
 			}
 		}

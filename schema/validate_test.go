@@ -144,6 +144,20 @@ func TestExpressionsThatNobodyWalkedBy(t *testing.T) {
 	require.Len(t, v.Check(json.RawMessage(`{"p":"("}`)), 1)
 }
 
+// TestLargeExpressionsAreLeftOut: they would take their time and keep their memory.
+func TestLargeExpressionsAreLeftOut(t *testing.T) {
+	for _, c := range []struct{ patterns, message string }{
+		{`{"pattern":"` + strings.Repeat("a", maxExpressions+1) + `"}`, "is not checked: the schema's expressions have more than 32768 bytes"},
+		{strings.TrimSuffix(strings.Repeat(`{"pattern":"\\p{L}"},`, maxClasses+1), ","), "is not checked: the schema has more than 64 Unicode classes"},
+		{strings.TrimSuffix(strings.Repeat(`{"pattern":"^(a{1,30}){30}$"},`, 60), ","), "is not checked: the schema's expressions are too large together"},
+	} {
+		v, bad := Compile(json.RawMessage(`{"allOf":[` + c.patterns + `]}`))
+		require.Empty(t, bad)
+		require.NotEmpty(t, v.Unchecked)
+		require.Equal(t, c.message, v.Unchecked[0].Message)
+	}
+}
+
 // TestUncheckedAreFew: an answer names the first places, however many there are.
 func TestUncheckedAreFew(t *testing.T) {
 	v, bad := Compile(json.RawMessage(`{"allOf":[` + strings.Repeat(`{"pattern":"(?!z)"},`, 500) + `{}]}`))
