@@ -209,6 +209,45 @@ func (e *envelope) check(t *testing.T, ids []int32) (calls int) {
 	return calls
 }
 
+// TestFunctoolsIsAWord that models may say, and write Python with, where they may call tools.
+func TestFunctoolsIsAWord(t *testing.T) {
+	tok := walker(t, nil)
+	eos, _ := tok.ID("<end>")
+	grammars, err := native.NewGrammarTokenizer(tok, tok.VocabSize(), []int32{eos})
+	require.NoError(t, err)
+	defer grammars.Close()
+	f, _ := parse.Named("functools")
+	lark, _, err := f.Constrain(tok, parse.Answer{Several: true, Tools: callables})
+	require.NoError(t, err)
+	g, err := grammars.Compile("lark", lark)
+	require.NoError(t, err)
+	defer g.Close()
+	for text, good := range map[string]bool{
+		"import functools\n@functools.cache\nx = functools[0]": true,
+		`Now: functools[{"name": "now", "arguments": {}}]`:     true,
+		`functools [ {"name": "now", "arguments": {}}]`:        false,
+		"functools\n[\n{": false,
+		`functools[{"name": "now", "arguments": {}}] and words`: false,
+		`functools[{"name": "none", "arguments": {}}]`:          false,
+		`functools[{"name": "now", "arguments": {"extra": 1}}]`: false,
+	} {
+		m, err := g.NewMatcher()
+		require.NoError(t, err)
+		ids, err := tok.Encode(text, false)
+		require.NoError(t, err)
+		for _, id := range append(ids, eos) {
+			if id == eos && m.IsStopped() {
+				break
+			}
+			if err = m.Consume(id); err != nil {
+				break
+			}
+		}
+		require.Equal(t, good, err == nil, "%q: %v", text, err)
+		m.Close()
+	}
+}
+
 // TestConstrainedCallsAreCalls: whatever a model chooses among the tokens that a grammar
 // of a format's calls allows, the format's own parser finds calls in it that are good,
 // with valid arguments, and where one call is asked for exactly that: with marks that are

@@ -1,5 +1,7 @@
 package parse
 
+import "strings"
+
 // functools is the format of FireFunction and Phi 4 mini: a list of objects behind a
 // word.
 //
@@ -33,6 +35,12 @@ func (f *functools) begins(text []byte, at *tag, final bool) verdict {
 	return yes
 }
 
+// writeFunctools takes more than the word for the mark, which people who write Python say.
 func writeFunctools(w *writer) form {
-	return form{open: functoolsOpen, body: w.list(w.objects(`{"name": "`, `", "arguments": `, "}"), ", ")}
+	call := w.objects(`"name": "`, `", "arguments": `, "}")
+	return form{
+		open: functoolsOpen + "[{",
+		body: strings.TrimSpace(call+" "+w.several(", {", call)) + ` "]"`,
+		like: functoolsOpen + `[ \t\r\n]*\[[ \t\r\n]*\{`,
+	}
 }

@@ -109,6 +109,8 @@ type form struct {
 	// bare is the character, as in a regular expression, at which a call without a mark
 	// begins; an answer in words does not begin with it.
 	bare string
+	// like is a regular expression of what is taken for the mark, too, and is not in words.
+	like string
 }
 
 // writer writes a grammar.
@@ -341,8 +343,12 @@ func (w *writer) start(f Format, calls form) string {
 		words := w.rule("WORDS", "/(?s:.+)/")
 		return fmt.Sprintf("%s(%s | %s? %s)", thoughts, words, words, marked)
 	}
-	words := w.rule("WORDS", "/(?s:.+)/"+w.without(calls.open))
-	return fmt.Sprintf("%s(%s | %s %s)", thoughts, words, w.until(calls.open, 0, -1, ""), call)
+	and := ""
+	if calls.like != "" {
+		and = " & ~" + w.rule("LIKE", "/(?s:.*"+calls.like+".*)/")
+	}
+	words := w.rule("WORDS", "/(?s:.+)/"+w.without(calls.open)+and)
+	return fmt.Sprintf("%s(%s | %s %s)", thoughts, words, w.until(calls.open, 0, -1, and), call)
 }
 
 // reasoning is what the model may think, or goes on to think, before it answers.
