@@ -233,7 +233,7 @@ fn words_are_judged_by_their_length() {
             [(1, false); 3],
         ),
         // The mark's end is punctuation.
-        (mark(""), "ab\n</ma", [all, (2, false), (2, false)]),
+        (mark(""), "ab\n</ma", [all, all, (2, false)]),
         (mark("\"a\""), "ab\n</mark>", [(0, false); 3]),
     ] {
         let mut parser = factory.create_parser(grammar).unwrap();
