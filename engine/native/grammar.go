@@ -75,7 +75,8 @@ func (g *GrammarTokenizer) Compile(kind, source string) (*Grammar, error) {
 	return r, nil
 }
 
-// NewMatcher starts a walk through the grammar. The caller closes it.
+// NewMatcher starts a walk through the grammar. The caller closes it. The first one makes
+// the mask of the beginning, which takes up to some milliseconds, for all.
 func (g *Grammar) NewMatcher() (*Matcher, error) {
 	p, err := g.borrow()
 	if err != nil {

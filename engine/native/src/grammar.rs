@@ -8,7 +8,7 @@ use llguidance::api::{StopReason, TopLevelGrammar};
 use llguidance::toktrie::{InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenizerEnv};
 use llguidance::{Matcher as Inner, ParserFactory};
 use serde_json::{json, Value};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The longest grammar source.
 const MAX_SOURCE: usize = 4 << 20;
@@ -29,6 +29,8 @@ pub struct Vocabulary {
 /// A compiled grammar, from which matchers start.
 pub struct Grammar {
     start: Inner,
+    /// start, once it has made its first mask: its lexer knows the states of that.
+    warm: OnceLock<Inner>,
     size: usize,
     eos: Vec<u32>,
 }
@@ -162,6 +164,7 @@ impl Vocabulary {
             Some(message) => Err(refuse!("{kind}: {}", brief(&message))),
             None => Ok(Grammar {
                 start,
+                warm: OnceLock::new(),
                 size: self.size,
                 eos: self.factory.tok_env().tok_trie().eos_tokens().to_vec(),
             }),
@@ -237,10 +240,23 @@ fn brief(message: &str) -> &str {
 impl Grammar {
     pub fn matcher(self: &Arc<Self>) -> Matcher {
         Matcher {
-            inner: self.start.deep_clone(),
+            inner: self.fresh(),
             grammar: self.clone(),
             consumed: Vec::new(),
         }
+    }
+
+    /// A walk that has not begun. The first mask takes the longest, and is the same for every
+    /// text.
+    fn fresh(&self) -> Inner {
+        let warm = self.warm.get_or_init(|| {
+            let mut warm = self.start.deep_clone();
+            match warm.compute_mask_or_eos() {
+                Ok(_) => warm,
+                Err(_) => self.start.deep_clone(), // whoever asks is told
+            }
+        });
+        warm.deep_clone()
     }
 }
 
@@ -331,7 +347,7 @@ impl Matcher {
             self.consumed.truncate(keep);
             return Ok(());
         }
-        let mut fresh = self.grammar.start.deep_clone();
+        let mut fresh = self.grammar.fresh();
         fresh.consume_tokens(&self.consumed[..keep])?;
         self.inner = fresh;
         self.consumed.truncate(keep);
