@@ -5,7 +5,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"math/bits"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"harmonyd/agent/parse"
+	"harmonyd/engine/enginetest"
 	"harmonyd/engine/native"
 )
 
@@ -78,14 +78,7 @@ func BenchmarkMasksOfCalls(b *testing.B) {
 						}
 					}
 				}
-				slices.Sort(took)
-				at := func(share float64) float64 {
-					return float64(took[min(len(took)-1, int(share*float64(len(took))))]) / float64(time.Microsecond)
-				}
-				b.ReportMetric(at(0.5), "p50-µs")
-				b.ReportMetric(at(0.99), "p99-µs")
-				b.ReportMetric(at(1), "max-µs")
-				b.ReportMetric(float64(len(took)), "masks")
+				enginetest.ReportMasks(b, took)
 			})
 		}
 	}
@@ -112,13 +105,11 @@ func callMasks(b *testing.B, words *native.GrammarTokenizer, lark string, seed u
 			begin := time.Now()
 			require.NoError(b, m.Mask(mask))
 			took = append(took, time.Since(begin))
-			var all, leaning []int32
-			for w, word := range mask {
-				for ; word != 0; word &= word - 1 {
-					id := int32(w*32 + bits.TrailingZeros32(word))
-					if all = append(all, id); id < 256 && strings.ContainsAny(string(rune(id+33)), "\"}])<`") || id >= 128_000 {
-						leaning = append(leaning, id)
-					}
+			all := enginetest.MaskTokens(mask)
+			var leaning []int32
+			for _, id := range all {
+				if id < 256 && strings.ContainsAny(string(rune(id+33)), "\"}])<`") || id >= 128_000 {
+					leaning = append(leaning, id)
 				}
 			}
 			if len(leaning) > 0 && r.IntN(3) == 0 {

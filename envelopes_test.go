@@ -5,7 +5,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"harmonyd/agent/parse"
+	"harmonyd/engine/enginetest"
 	"harmonyd/engine/native"
 	"harmonyd/schema"
 )
@@ -134,14 +134,11 @@ func walk(t *testing.T, r *rand.Rand, g *native.Grammar, lead []int32, eos int32
 		}
 		if len(forced) == 0 {
 			require.NoError(t, m.Mask(mask))
-			var choice, leaning []int32
-			for w, word := range mask {
-				for ; word != 0; word &= word - 1 {
-					id := int32(w*32 + bits.TrailingZeros32(word))
-					choice = append(choice, id)
-					if id >= marks || strings.ContainsAny(string(rune(id)), "\"}])<\n") {
-						leaning = append(leaning, id)
-					}
+			choice := enginetest.MaskTokens(mask)
+			var leaning []int32
+			for _, id := range choice {
+				if id >= marks || strings.ContainsAny(string(rune(id)), "\"}])<\n") {
+					leaning = append(leaning, id)
 				}
 			}
 			require.NotEmpty(t, choice)

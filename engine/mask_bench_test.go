@@ -2,7 +2,6 @@ package engine
 
 import (
 	"maps"
-	"math/bits"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -59,9 +58,6 @@ func maskGrammars(t testing.TB) map[string][]job.Constraint {
 	return all
 }
 
-// maskGoal is what 99 of 100 masks may take, in microseconds.
-const maskGoal = 1000
-
 // BenchmarkMasks makes masks for a vocabulary of 128,256 tokens, behind each token of
 // random text that the grammar allows.
 func BenchmarkMasks(b *testing.B) {
@@ -91,17 +87,7 @@ func BenchmarkMasks(b *testing.B) {
 					m.Close()
 				}
 			}
-			slices.Sort(took)
-			at := func(share float64) float64 {
-				return float64(took[min(len(took)-1, int(share*float64(len(took))))]) / float64(time.Microsecond)
-			}
-			b.ReportMetric(at(0.5), "p50-µs")
-			b.ReportMetric(at(0.99), "p99-µs")
-			b.ReportMetric(at(1), "max-µs")
-			b.ReportMetric(float64(len(took)), "masks")
-			if at(0.99) > maskGoal {
-				b.Logf("p99 of %.0f µs, above the goal of %d", at(0.99), maskGoal)
-			}
+			enginetest.ReportMasks(b, took)
 		})
 	}
 }
@@ -120,7 +106,8 @@ func masks(b *testing.B, m *native.Matcher, seed uint64) (took []time.Duration) 
 			begin := time.Now()
 			require.NoError(b, m.Mask(mask))
 			took = append(took, time.Since(begin))
-			forced = []int32{pick(r, mask)}
+			all := enginetest.MaskTokens(mask)
+			forced = []int32{all[r.IntN(len(all))]}
 		}
 		for _, id := range forced {
 			if id == llama3EOS {
@@ -130,26 +117,6 @@ func masks(b *testing.B, m *native.Matcher, seed uint64) (took []time.Duration) 
 		}
 	}
 	return took
-}
-
-// pick is one of a mask's tokens.
-func pick(r *rand.Rand, mask []uint32) int32 {
-	n := 0
-	for _, w := range mask {
-		n += bits.OnesCount32(w)
-	}
-	n = r.IntN(n)
-	for i, w := range mask {
-		if k := bits.OnesCount32(w); n >= k {
-			n -= k
-			continue
-		}
-		for ; n > 0; n-- {
-			w &= w - 1
-		}
-		return int32(32*i + bits.TrailingZeros32(w))
-	}
-	panic("unreachable")
 }
 
 // BenchmarkConstrainedSteps writes to schemas in that vocabulary, with a model whose step

@@ -137,8 +137,9 @@ func (f *frames) line() ([]byte, *schema.Error, error) {
 		body = append(body, part...)
 		if f.tooLong(body) {
 			f.skipLine = err != nil
-			f.glimpsed(body[:min(len(body), glimpse)], f.tooLarge())
-			return nil, f.tooLarge(), nil
+			problem := f.tooLarge()
+			f.glimpsed(body[:min(len(body), glimpse)], problem)
+			return nil, problem, nil
 		}
 		if errors.Is(err, bufio.ErrBufferFull) {
 			continue

@@ -146,20 +146,22 @@ func (w *schemaWalk) measure(v any, names int) (most int) {
 
 // numbers checks every number, also those in values that are no schemas.
 func (w *schemaWalk) numbers(v any, at *place) {
-	if len(w.bad) == maxFieldErrors || !hasLargeExponent(v) {
-		return
+	if hasLargeExponent(v) {
+		w.largeExponents(v, at)
 	}
+}
+
+// largeExponents names the places of the first ones.
+func (w *schemaWalk) largeExponents(v any, at *place) {
 	switch v := v.(type) {
 	case json.Number:
-		w.fail(at, "got a number with exponent %s, want at most %d", clip(exponentOf(v)), maxSchemaExponent)
+		if hasLargeExponent(v) {
+			w.fail(at, "got a number with exponent %s, want at most %d", clip(exponentOf(v)), maxSchemaExponent)
+		}
 	case map[string]any:
-		for _, name := range slices.Sorted(maps.Keys(v)) {
-			w.numbers(v[name], at.member(name))
-		}
+		w.members(v, at, w.largeExponents)
 	case []any:
-		for i, e := range v {
-			w.numbers(e, at.item(i))
-		}
+		w.items(v, at, w.largeExponents)
 	}
 }
 

@@ -1,7 +1,6 @@
 package native
 
 import (
-	"math/bits"
 	"math/rand/v2"
 	"regexp"
 	"strings"
@@ -9,6 +8,8 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
+
+	"harmonyd/engine/enginetest"
 )
 
 // padding is how many logits there are beyond the tokenizer's vocabulary.
@@ -38,16 +39,6 @@ func matcher(t testing.TB, g *GrammarTokenizer, kind, source string) *Matcher {
 	return m
 }
 
-func allowed(mask []uint32) []int32 {
-	var ids []int32
-	for w, word := range mask {
-		for ; word != 0; word &= word - 1 {
-			ids = append(ids, int32(w*32+bits.TrailingZeros32(word)))
-		}
-	}
-	return ids
-}
-
 // generate takes random allowed tokens until an end token, or gives up.
 func generate(t *testing.T, r *rand.Rand, m *Matcher, eos int32, limit int) ([]int32, bool) {
 	t.Helper()
@@ -55,7 +46,7 @@ func generate(t *testing.T, r *rand.Rand, m *Matcher, eos int32, limit int) ([]i
 	var ids []int32
 	for range limit {
 		require.NoError(t, m.Mask(mask))
-		choice := allowed(mask)
+		choice := enginetest.MaskTokens(mask)
 		require.NotEmpty(t, choice)
 		id := choice[r.IntN(len(choice))]
 		// Lean to the ends, or free text never ends.
@@ -145,23 +136,23 @@ func TestControlTokensAreNoText(t *testing.T) {
 	m := matcher(t, g, "regex", `(?s:.)+`)
 	mask := make([]uint32, m.MaskWords())
 	require.NoError(t, m.Mask(mask))
-	for _, id := range allowed(mask) {
+	for _, id := range enginetest.MaskTokens(mask) {
 		require.Less(t, int(id), tok.VocabSize(), "padding is never allowed")
 		require.Zero(t, tok.table.flags[id]&control, "%q", tok.TokenBytes(id))
 		require.NotEqual(t, ordinary, id)
 	}
-	require.NotContains(t, allowed(mask), int32(0xff), "a lone 0xFF is llguidance's marker")
+	require.NotContains(t, enginetest.MaskTokens(mask), int32(0xff), "a lone 0xFF is llguidance's marker")
 	require.NoError(t, m.Consume('x'))
 	require.NoError(t, m.Mask(mask))
-	require.Contains(t, allowed(mask), end)
-	require.Contains(t, allowed(mask), ordinary)
+	require.Contains(t, enginetest.MaskTokens(mask), end)
+	require.Contains(t, enginetest.MaskTokens(mask), ordinary)
 
 	m = matcher(t, g, "lark", "start: <tool_call> \"x\" </tool_call>")
 	require.NoError(t, m.Mask(mask))
-	require.Equal(t, []int32{call}, allowed(mask))
+	require.Equal(t, []int32{call}, enginetest.MaskTokens(mask))
 	require.NoError(t, m.Consume(call))
 	require.NoError(t, m.Mask(mask))
-	require.Equal(t, []int32{'x'}, allowed(mask))
+	require.Equal(t, []int32{'x'}, enginetest.MaskTokens(mask))
 }
 
 func TestRefusedTokensChangeNothing(t *testing.T) {
@@ -180,7 +171,7 @@ func TestRefusedTokensChangeNothing(t *testing.T) {
 	require.True(t, accepting)
 	mask := make([]uint32, m.MaskWords())
 	require.NoError(t, m.Mask(mask))
-	require.Equal(t, []int32{eos}, allowed(mask))
+	require.Equal(t, []int32{eos}, enginetest.MaskTokens(mask))
 	require.Error(t, m.Consume('a'))
 	forced, err := m.ForcedTokens()
 	require.NoError(t, err)

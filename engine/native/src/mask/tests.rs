@@ -144,12 +144,17 @@ fn expressions(r: &mut Random, n: usize) -> Vec<TopLevelGrammar> {
     all
 }
 
-#[test]
-fn a_mask_is_what_a_walk_through_the_whole_vocabulary_makes() {
+fn world() -> (Random, TokEnv, ParserFactory) {
     let mut r = Random(88172645463325252);
     let env = vocabulary(&mut r);
     let mut factory = ParserFactory::new(&env, Default::default(), &symbols()).unwrap();
     factory.quiet();
+    (r, env, factory)
+}
+
+#[test]
+fn a_mask_is_what_a_walk_through_the_whole_vocabulary_makes() {
+    let (mut r, env, factory) = world();
     let more = limits(factory.limits());
     let mut masks = Masks::new(&env);
     masks.steps = LONGEST; // as in a large vocabulary
@@ -194,10 +199,7 @@ fn a_mask_is_what_a_walk_through_the_whole_vocabulary_makes() {
 
 #[test]
 fn words_are_judged_by_their_length() {
-    let mut r = Random(88172645463325252);
-    let env = vocabulary(&mut r);
-    let mut factory = ParserFactory::new(&env, Default::default(), &symbols()).unwrap();
-    factory.quiet();
+    let (_, env, factory) = world();
     let regex = TopLevelGrammar::from_regex;
     let string = |n| TopLevelGrammar::from_json_schema(json!({"type": "string", "maxLength": n}));
     let lark = |s: &str| TopLevelGrammar::from_lark(s.to_owned());
