@@ -239,9 +239,18 @@ impl BiasComputer for Masks {
     }
 }
 
-/// The kind of a word and its length in characters.
+/// The kind of a word and its length in characters. The last one may be the beginning of a
+/// character: it may come where one that it begins may.
 fn kind(bytes: &[u8]) -> Option<(usize, usize)> {
-    let length = std::str::from_utf8(bytes).ok()?.chars().count();
+    let (whole, rest) = match std::str::from_utf8(bytes) {
+        Ok(text) => (text, 0),
+        Err(e) if e.error_len().is_none() => {
+            let whole = &bytes[..e.valid_up_to()];
+            (std::str::from_utf8(whole).ok()?, 1)
+        }
+        Err(_) => return None,
+    };
+    let length = whole.chars().count() + rest;
     let mut kind = 0;
     for byte in bytes.iter().filter(|b| b.is_ascii()) {
         kind = kind.max(KINDS.iter().position(|has| has(*byte))?);
