@@ -1,14 +1,15 @@
 //! Constrained decoding with llguidance: which tokens may come next.
 
-use crate::guard::{deep, Failure};
+use crate::guard::{caught, deep, Failure};
 use crate::mask::{self, symbols, Masks};
 use crate::table::{CONTROL, PRESENT};
 use crate::tokenizer::Tokenizer;
 use llguidance::api::{StopReason, TopLevelGrammar};
 use llguidance::toktrie::{InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenizerEnv};
-use llguidance::{Matcher as Inner, ParserFactory};
+use llguidance::{Matcher as Inner, ParserFactory, TokenParser};
 use serde_json::{json, Value};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The longest grammar source.
 const MAX_SOURCE: usize = 4 << 20;
@@ -16,6 +17,10 @@ const MAX_SOURCE: usize = 4 << 20;
 const MAX_VOCAB: usize = 1 << 22;
 /// The longest token that the trie can hold; longer ones are never allowed.
 const MAX_TOKEN: usize = 1000;
+/// How many lexers of walks that ended a grammar keeps, and how many bytes all of those have
+/// that the grammars of a vocabulary keep.
+const MAX_IDLE: usize = 2;
+const MAX_IDLE_BYTES: usize = 64 << 20;
 /// How deep brackets may nest in a grammar that is not JSON.
 const MAX_DEPTH: usize = 200;
 
@@ -23,21 +28,34 @@ const MAX_DEPTH: usize = 200;
 pub struct Vocabulary {
     factory: ParserFactory,
     masks: Arc<Masks>,
+    /// How many bytes the lexers of all idle walks have.
+    idle_bytes: Arc<AtomicUsize>,
     size: usize,
 }
 
 /// A compiled grammar, from which matchers start.
 pub struct Grammar {
-    start: Inner,
-    /// start, once it has made its first mask: its lexer knows the states of that.
-    warm: OnceLock<Inner>,
+    start: TokenParser,
+    /// Walks that have not begun, with the lexers of some that ended: what those have found
+    /// out of the grammar, the next text need not find out again.
+    idle: Mutex<Vec<Idle>>,
+    /// How many bytes the lexers of all idle walks of the vocabulary have.
+    idle_bytes: Arc<AtomicUsize>,
     size: usize,
     eos: Vec<u32>,
+}
+
+/// A walk that has not begun, and the size of its lexer.
+struct Idle {
+    start: TokenParser,
+    bytes: usize,
 }
 
 /// One walk through a grammar.
 pub struct Matcher {
     inner: Inner,
+    /// The walk before it began, which shares its lexer; a duplicate has none.
+    start: Option<TokenParser>,
     grammar: Arc<Grammar>,
     consumed: Vec<u32>,
 }
@@ -131,6 +149,7 @@ impl Vocabulary {
         Ok(Vocabulary {
             factory,
             masks,
+            idle_bytes: Arc::default(),
             size,
         })
     }
@@ -154,21 +173,19 @@ impl Vocabulary {
             }
         };
         let start = deep(|| {
-            let mut parser = self.factory.create_parser(grammar);
-            if let Ok(parser) = &mut parser {
-                parser.bias_computer = self.masks.clone();
-            }
-            Ok(Inner::new(parser))
+            let mut start = (self.factory.create_parser(grammar))
+                .map_err(|e| refuse!("{kind}: {}", brief(&e.to_string())))?;
+            start.bias_computer = self.masks.clone();
+            start.start_without_prompt();
+            Ok(start)
         })?;
-        match start.get_error() {
-            Some(message) => Err(refuse!("{kind}: {}", brief(&message))),
-            None => Ok(Grammar {
-                start,
-                warm: OnceLock::new(),
-                size: self.size,
-                eos: self.factory.tok_env().tok_trie().eos_tokens().to_vec(),
-            }),
-        }
+        Ok(Grammar {
+            start,
+            idle: Mutex::default(),
+            idle_bytes: self.idle_bytes.clone(),
+            size: self.size,
+            eos: self.factory.tok_env().tok_trie().eos_tokens().to_vec(),
+        })
     }
 }
 
@@ -239,28 +256,78 @@ fn brief(message: &str) -> &str {
 
 impl Grammar {
     pub fn matcher(self: &Arc<Self>) -> Matcher {
+        let start = self.begin();
         Matcher {
-            inner: self.fresh(),
+            inner: walk(&start),
+            start: Some(start),
             grammar: self.clone(),
             consumed: Vec::new(),
         }
     }
 
-    /// A walk that has not begun. The first mask takes the longest, and is the same for every
-    /// text.
-    fn fresh(&self) -> Inner {
-        let warm = self.warm.get_or_init(|| {
-            let mut warm = self.start.deep_clone();
-            match warm.compute_mask_or_eos() {
-                Ok(_) => warm,
-                Err(_) => self.start.deep_clone(), // whoever asks is told
+    /// A walk that has not begun, with a lexer that no other has. The first mask of a new
+    /// lexer takes the longest, so it is made before anybody waits for it.
+    fn begin(&self) -> TokenParser {
+        if let Some(idle) = self.idle().pop() {
+            self.idle_bytes.fetch_sub(idle.bytes, Relaxed);
+            return idle.start;
+        }
+        let mut start = self.start.deep_clone();
+        match caught(|| Ok(start.compute_mask()?)) {
+            Ok(_) => start,
+            Err(_) => self.start.deep_clone(), // whoever asks is told
+        }
+    }
+
+    /// Keeps a walk that has not begun for a later text, where there is room for its lexer.
+    fn keep(&self, start: TokenParser) {
+        let bytes = start.parser.lexer_stats().num_bytes;
+        let mut idle = self.idle();
+        if idle.len() == MAX_IDLE {
+            return;
+        }
+        if self.idle_bytes.fetch_add(bytes, Relaxed) + bytes > MAX_IDLE_BYTES {
+            self.idle_bytes.fetch_sub(bytes, Relaxed);
+            return;
+        }
+        idle.push(Idle { start, bytes });
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Grammar {
+    fn drop(&mut self) {
+        let bytes = self.idle().iter().map(|idle| idle.bytes).sum();
+        self.idle_bytes.fetch_sub(bytes, Relaxed);
+    }
+}
+
+/// Begins a walk with the lexer of start.
+fn walk(start: &TokenParser) -> Inner {
+    Inner::new(Ok(start.clone()))
+}
+
+impl Drop for Matcher {
+    fn drop(&mut self) {
+        if !self.failed() {
+            if let Some(start) = self.start.take() {
+                self.grammar.keep(start);
             }
-        });
-        warm.deep_clone()
+        }
     }
 }
 
 impl Matcher {
+    /// Reports whether its lexer may have failed, and serves nobody any more. A panic within
+    /// the library leaves the lexer locked, so that the walk has to be asked first.
+    fn failed(&self) -> bool {
+        let lexer = |start: &TokenParser| start.parser.get_error().is_some();
+        self.inner.get_error().is_some() || self.start.as_ref().is_some_and(lexer)
+    }
+
     fn check(&self) -> Result<(), Failure> {
         match self.inner.get_error() {
             Some(message) => Err(refuse!("grammar: {}", brief(&message))),
@@ -347,7 +414,11 @@ impl Matcher {
             self.consumed.truncate(keep);
             return Ok(());
         }
-        let mut fresh = self.grammar.fresh();
+        if self.failed() {
+            self.start = None;
+        }
+        let start = self.start.get_or_insert_with(|| self.grammar.begin());
+        let mut fresh = walk(start);
         fresh.consume_tokens(&self.consumed[..keep])?;
         self.inner = fresh;
         self.consumed.truncate(keep);
@@ -368,6 +439,7 @@ impl Matcher {
     pub fn duplicate(&self) -> Matcher {
         Matcher {
             inner: self.inner.deep_clone(),
+            start: None,
             grammar: self.grammar.clone(),
             consumed: self.consumed.clone(),
         }
@@ -375,48 +447,4 @@ impl Matcher {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::table::byte_chars;
-
-    /// A byte-level vocabulary of the single bytes, whose normalizer writes
-    /// lower case, and an end token.
-    fn vocabulary() -> Vocabulary {
-        let vocab: serde_json::Map<String, Value> = byte_chars()
-            .into_iter()
-            .map(|(c, byte)| (c.to_string(), json!(byte)))
-            .collect();
-        let level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
-            "use_regex": true});
-        let file = json!({"version": "1.0", "normalizer": {"type": "Lowercase"},
-            "pre_tokenizer": level, "post_processor": null, "decoder": level,
-            "added_tokens": [{"id": 256, "content": "<end>", "single_word": false, "lstrip": false,
-                "rstrip": false, "normalized": false, "special": true}],
-            "model": {"type": "BPE", "vocab": vocab, "merges": []}});
-        let tokenizer = Tokenizer::load(file.to_string().as_bytes(), None).unwrap();
-        Vocabulary::new(Arc::new(tokenizer), 300, &[256]).unwrap()
-    }
-
-    #[test]
-    fn forced_tokens_spell_the_grammar_and_not_what_the_normalizer_makes_of_it() {
-        let grammar = Arc::new(vocabulary().compile("regex", "ABC.").unwrap());
-        assert_eq!(grammar.matcher().forced().unwrap(), [65, 66, 67]);
-    }
-
-    #[test]
-    fn a_mask_has_no_bits_beyond_the_logits() {
-        let grammar = Arc::new(vocabulary().compile("regex", "(?s:.)*").unwrap());
-        let mut words = vec![u32::MAX; 300usize.div_ceil(32)];
-        let mut matcher = grammar.matcher();
-        matcher.mask(&mut words).unwrap();
-        let bits = |w: &[u32]| w.iter().map(|w| w.count_ones()).sum::<u32>();
-        // Every byte that can begin a character, and the end.
-        assert_eq!(bits(&words), 128 + (0xf4 - 0xc2 + 1) + 1);
-        assert_eq!(words[256 / 32], 1);
-        matcher.consume(256).unwrap();
-        matcher.mask(&mut words).unwrap();
-        assert_eq!(bits(&words), 1);
-        matcher.rollback(1).unwrap();
-        matcher.consume(65).unwrap();
-    }
-}
+mod tests;
