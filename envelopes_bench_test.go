@@ -49,8 +49,10 @@ func wide(b *testing.B, marks []string) *native.Tokenizer {
 }
 
 // BenchmarkMasksOfCalls makes masks for calls in each format, with marks that are tokens
-// and marks that are text, behind each token of random text that the grammar allows.
+// and marks that are text, behind each token of random texts that the grammar allows. The
+// first texts of all grammars, for which their lexers are new, are one row more.
 func BenchmarkMasksOfCalls(b *testing.B) {
+	var first enginetest.MaskTimes
 	for _, name := range parse.Names() {
 		f, _ := parse.Named(name)
 		for _, tokens := range []bool{true, false} {
@@ -67,33 +69,42 @@ func BenchmarkMasksOfCalls(b *testing.B) {
 				words, err := native.NewGrammarTokenizer(tok, wideVocab, []int32{wideEOS})
 				require.NoError(b, err)
 				defer words.Close()
-				var took []time.Duration
+				var took enginetest.MaskTimes
+				r := rand.New(rand.NewPCG(0, 5))
 				for b.Loop() {
-					for seed := range 4 {
-						for _, a := range []parse.Answer{{Must: true, Several: true}, {Several: true}} {
-							a.Tools = callables
-							lark, _, err := f.Constrain(tok, a)
-							require.NoError(b, err)
-							took = append(took, callMasks(b, words, lark, uint64(seed))...)
-						}
+					for _, a := range []parse.Answer{{Must: true, Several: true}, {Several: true}} {
+						a.Tools = callables
+						lark, _, err := f.Constrain(tok, a)
+						require.NoError(b, err)
+						all := turns(b, words, lark, r)
+						first = append(first, all[0]...)
+						took = append(took, slices.Concat(all...)...)
 					}
 				}
-				enginetest.ReportMasks(b, took)
+				took.Report(b)
 			})
 		}
 	}
+	b.Run("first_texts", func(b *testing.B) { first.Report(b) })
+}
+
+// turns writes some texts of a grammar and returns what the masks of each took.
+func turns(b *testing.B, words *native.GrammarTokenizer, lark string, r *rand.Rand) (all []enginetest.MaskTimes) {
+	g, err := words.Compile("lark", lark)
+	require.NoError(b, err)
+	defer g.Close()
+	for range enginetest.TextsOfAGrammar {
+		all = append(all, callMasks(b, g, r))
+	}
+	return all
 }
 
 // callMasks writes random text that a grammar allows and returns what each mask took. It
 // leans to tokens that a model would begin marks and ends with.
-func callMasks(b *testing.B, words *native.GrammarTokenizer, lark string, seed uint64) (took []time.Duration) {
-	g, err := words.Compile("lark", lark)
-	require.NoError(b, err)
-	defer g.Close()
+func callMasks(b *testing.B, g *native.Grammar, r *rand.Rand) (took enginetest.MaskTimes) {
 	m, err := g.NewMatcher()
 	require.NoError(b, err)
 	defer m.Close()
-	r := rand.New(rand.NewPCG(seed, 5))
 	mask := make([]uint32, m.MaskWords())
 	for range 300 {
 		if m.IsStopped() {

@@ -59,7 +59,8 @@ func maskGrammars(t testing.TB) map[string][]job.Constraint {
 }
 
 // BenchmarkMasks makes masks for a vocabulary of 128,256 tokens, behind each token of
-// random text that the grammar allows.
+// random texts that the grammar allows. The first texts of all grammars, for which their
+// lexers are new, are one row more.
 func BenchmarkMasks(b *testing.B) {
 	folder := llama3(b)
 	file, err := os.ReadFile(filepath.Join(folder, "tokenizer.json"))
@@ -71,30 +72,37 @@ func BenchmarkMasks(b *testing.B) {
 	require.NoError(b, err)
 	defer words.Close()
 	all := maskGrammars(b)
+	var first enginetest.MaskTimes
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		constraints := all[name]
 		b.Run(strings.ReplaceAll(name, " ", "_"), func(b *testing.B) {
-			var took []time.Duration
+			var took enginetest.MaskTimes
+			r := rand.New(rand.NewPCG(0, 3))
 			for b.Loop() {
-				for i := range max(len(constraints), 10) {
-					c := constraints[i%len(constraints)]
+				for _, c := range constraints {
 					g, err := words.Compile(string(c.Kind), c.Source)
 					require.NoError(b, err)
-					m, err := g.NewMatcher()
-					require.NoError(b, err)
+					for text := range enginetest.TextsOfAGrammar {
+						masks := masks(b, g, r)
+						took = append(took, masks...)
+						if text == 0 {
+							first = append(first, masks...)
+						}
+					}
 					g.Close()
-					took = append(took, masks(b, m, uint64(i))...)
-					m.Close()
 				}
 			}
-			enginetest.ReportMasks(b, took)
+			took.Report(b)
 		})
 	}
+	b.Run("first_texts", func(b *testing.B) { first.Report(b) })
 }
 
 // masks walks with random choices and returns what each mask took.
-func masks(b *testing.B, m *native.Matcher, seed uint64) (took []time.Duration) {
-	r := rand.New(rand.NewPCG(seed, 3))
+func masks(b *testing.B, g *native.Grammar, r *rand.Rand) (took enginetest.MaskTimes) {
+	m, err := g.NewMatcher()
+	require.NoError(b, err)
+	defer m.Close()
 	mask := make([]uint32, m.MaskWords())
 	for range 200 {
 		if m.IsStopped() {
