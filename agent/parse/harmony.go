@@ -257,8 +257,9 @@ func (h *harmony) missing(end int) {
 	}
 	end = min(end, maxHeader)
 	n := 0
-	if at, _ := h.find([]*tag{h.tags.channel}, 0); at >= 0 && at < end {
-		n = at + len(h.tags.channel.literal)
+	channel := len(h.tags.channel.literal)
+	if at, _ := h.find([]*tag{h.tags.channel}, 0); at >= 0 && at+channel <= end {
+		n = at + channel
 		n += channelLen(h.buf[n:end])
 	} else if h.opened {
 		n = len("assistant")

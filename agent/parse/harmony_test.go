@@ -160,3 +160,24 @@ func TestHarmonyParsesAsOpenAI(t *testing.T) {
 		require.Positive(t, counts[kind], kind)
 	}
 }
+
+// TestALongHeader: a header that is too long is read the same wherever its bound lies, and
+// however it is cut.
+func TestALongHeader(t *testing.T) {
+	for n := range 2 * maxHeader {
+		filler := strings.Repeat("x", n)
+		for _, answer := range []string{
+			"<|start|>assistant" + filler + "<|channel|>final<|message|>hello<|end|>",
+			"<|start|>assistant<|channel|>commentary to=functions.f" + filler + "<|constrain|>json<|message|>{}<|call|>",
+			"<|channel|>final " + filler,
+		} {
+			e := example{format: "harmony", answer: answer, vocabulary: gptOSS}
+			tokens := e.vocabulary.tokens(answer)
+			want := show(parse(t, e.parser(t), tokens, answer))
+			for _, k := range []int{1, 7, maxHeader} {
+				got := show(parse(t, e.parser(t), cut(tokens, func(place int) bool { return place%k == 0 }), answer))
+				require.Equal(t, want, got, "%q", answer)
+			}
+		}
+	}
+}
