@@ -35,10 +35,13 @@ func (f *fenced) begins(text []byte, at *tag, final bool) verdict {
 	if at == nil {
 		return bareObject(f.tools, text, final)
 	}
-	line := bytes.IndexByte(text, '\n')
+	// A longer line is no label, whether its end is there or not.
+	first := text[:min(len(text), len(fence)+maxHeldSpace)]
+	line := bytes.IndexByte(first, '\n')
 	if line < 0 {
-		label := string(text[len(fence):])
-		if slices.ContainsFunc(fenceLabels, func(s string) bool { return strings.HasPrefix(s, strings.TrimSpace(label)) }) && len(label) < maxHeldSpace {
+		label := strings.TrimSpace(string(first[len(fence):]))
+		if len(first) < len(fence)+maxHeldSpace &&
+			slices.ContainsFunc(fenceLabels, func(s string) bool { return strings.HasPrefix(s, label) }) {
 			return undecided
 		}
 		return no

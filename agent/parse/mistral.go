@@ -118,24 +118,28 @@ func (j *objects) choose(m *machine, final bool) bool {
 	return true
 }
 
-// chooseNamed reads a name and what may stand between it and the arguments.
+// chooseNamed reads a name and what may stand between it and the arguments. Only
+// maxElement bytes count for that, so that it does not depend on how much is there.
 func (j *objects) chooseNamed(m *machine, from int, final bool) bool {
-	end := from
-	for end < len(m.buf) && isNameByte(m.buf[end]) && m.markAt(end) == nil {
-		end++
-	}
-	brace := bytes.IndexByte(m.buf[end:min(len(m.buf), end+maxElement)], '{')
-	if brace < 0 && len(m.buf)-end < maxElement && !final {
+	head := m.buf[:min(len(m.buf), from+maxElement)]
+	if bytes.IndexByte(head[from:], '{') < 0 && len(head) < from+maxElement && !final {
 		return false
 	}
-	name := string(m.buf[from:end])
+	nameEnd := func(i int) int {
+		for i < len(head) && isNameByte(head[i]) && m.markAt(i) == nil {
+			i++
+		}
+		return i
+	}
+	end := nameEnd(from)
+	name := string(head[from:end])
 	for _, t := range []*tag{j.id, j.args} {
-		if at := spaceAfter(m.buf, end); m.isAt(t, at) {
-			next := at + len(t.literal)
-			for t == j.id && next < len(m.buf) && isNameByte(m.buf[next]) && m.markAt(next) == nil {
-				next++
-			}
+		at := spaceAfter(head, end)
+		if next := at + len(t.literal); next <= len(head) && m.isAt(t, at) {
 			end = next
+			if t == j.id {
+				end = nameEnd(next)
+			}
 		}
 	}
 	j.follow(m, end, false)

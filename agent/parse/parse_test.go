@@ -299,17 +299,20 @@ func TestP6Mutants(t *testing.T) {
 	t.Logf("parsers: %d executions over %d mutants in %d formats, %d calls with a problem, no finding", executions, checked, len(formats), broken)
 }
 
-// mutate changes an answer in one or two places.
+// mutate changes an answer in one or two places. What it puts in reaches to the bounds of
+// headers and of space that is held back.
 func mutate(r *rand.Rand, answer, other string) string {
 	for range 1 + r.IntN(2) {
 		a, b := r.IntN(len(answer)+1), r.IntN(len(answer)+1)
 		a, b = min(a, b), max(a, b)
-		switch r.IntN(4) {
+		switch r.IntN(5) {
 		case 0:
-			answer = answer[:a] + answer[min(len(answer), a+r.IntN(8)):]
+			answer = answer[:a] + strings.Repeat(string(" x\n="[r.IntN(4)]), r.IntN(2*maxHeader)) + answer[a:]
 		case 1:
-			answer = answer[:b] + answer[a:b] + answer[b:]
+			answer = answer[:a] + answer[min(len(answer), a+r.IntN(8)):]
 		case 2:
+			answer = answer[:b] + answer[a:b] + answer[b:]
+		case 3:
 			answer = answer[:a] + other[min(len(other), r.IntN(len(other)+1)):] + answer[b:]
 		default:
 			answer = answer[:a]
