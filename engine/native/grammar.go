@@ -95,8 +95,7 @@ func (g *Grammar) NewMatcher() (*Matcher, error) {
 // Calls from several goroutines wait for each other.
 type Matcher struct {
 	handle
-	words    int
-	consumed int
+	words int
 }
 
 func newMatcher(p *C.hd_matcher, words int) *Matcher {
@@ -142,7 +141,6 @@ func (m *Matcher) Consume(token int32) error {
 	if status != C.HD_OK {
 		return fmt.Errorf("consume: %w", failed(status, message))
 	}
-	m.consumed++
 	return nil
 }
 
@@ -161,39 +159,6 @@ func (m *Matcher) ForcedTokens() ([]int32, error) {
 		return nil, fmt.Errorf("forced tokens: %w", failed(status, message))
 	}
 	return appendIDs(nil, ids), nil
-}
-
-// Rollback goes back by n tokens.
-func (m *Matcher) Rollback(n int) error {
-	p, err := m.seize()
-	if err != nil {
-		return err
-	}
-	defer m.mu.Unlock()
-	return m.rollback(p, n)
-}
-
-// Reset goes back to the start.
-func (m *Matcher) Reset() error {
-	p, err := m.seize()
-	if err != nil {
-		return err
-	}
-	defer m.mu.Unlock()
-	return m.rollback(p, m.consumed)
-}
-
-func (m *Matcher) rollback(p unsafe.Pointer, n int) error {
-	if n < 0 || n > m.consumed {
-		return fmt.Errorf("rollback: by %d of %d tokens", n, m.consumed)
-	}
-	var message C.hd_bytes
-	status := C.hd_matcher_rollback((*C.hd_matcher)(p), C.size_t(n), &message)
-	if status != C.HD_OK {
-		return fmt.Errorf("rollback: %w", failed(status, message))
-	}
-	m.consumed -= n
-	return nil
 }
 
 // IsAccepting reports whether the text may end here.
@@ -221,21 +186,4 @@ func (m *Matcher) IsStopped() bool {
 	}
 	defer m.mu.Unlock()
 	return C.hd_matcher_stopped((*C.hd_matcher)(p)) != 0
-}
-
-// Clone returns an independent matcher in the same place. The caller closes it.
-func (m *Matcher) Clone() (*Matcher, error) {
-	p, err := m.seize()
-	if err != nil {
-		return nil, err
-	}
-	defer m.mu.Unlock()
-	var out *C.hd_matcher
-	var message C.hd_bytes
-	if status := C.hd_matcher_clone((*C.hd_matcher)(p), &out, &message); status != C.HD_OK {
-		return nil, fmt.Errorf("clone: %w", failed(status, message))
-	}
-	c := newMatcher(out, m.words)
-	c.consumed = m.consumed
-	return c, nil
 }

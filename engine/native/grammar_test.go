@@ -91,11 +91,14 @@ func TestGeneratedTextIsValid(t *testing.T) {
 			require.NoError(t, compiler.AddResource("mem:s", doc))
 			schema, err := compiler.Compile("mem:s")
 			require.NoError(t, err)
-			m := matcher(t, g, "json_schema", source)
+			grammar, err := g.Compile("json_schema", source)
+			require.NoError(t, err)
 			done := 0
 			for range 30 {
-				require.NoError(t, m.Reset())
+				m, err := grammar.NewMatcher()
+				require.NoError(t, err)
 				ids, complete := generate(t, r, m, eos, 200)
+				m.Close()
 				if !complete {
 					continue
 				}
@@ -105,6 +108,7 @@ func TestGeneratedTextIsValid(t *testing.T) {
 				require.NoError(t, err, "%s: %q", f.name, text)
 				require.NoError(t, schema.Validate(v), "%s: %q", f.name, text)
 			}
+			grammar.Close()
 			require.NotZero(t, done, "%s: %s", f.name, source)
 		}
 		m := matcher(t, g, "regex", `[a-f]{2,4}:(foo|日本)`)
@@ -180,44 +184,6 @@ func TestRefusedTokensChangeNothing(t *testing.T) {
 	require.Error(t, m.Mask(nil))
 }
 
-func TestRollbackEqualsNeverHavingGone(t *testing.T) {
-	r := rand.New(rand.NewPCG(7, 8))
-	for _, f := range fixtures[:3] {
-		tok := load(t, f.json(t))
-		g, eos := grammarTokenizer(t, tok)
-		for _, source := range append(schemas[:3:3], "lark") {
-			kind := "json_schema"
-			if source == "lark" {
-				kind, source = "lark", "start: /[a-z ]+/ \"!\" /[0-9]+/?"
-			}
-			m := matcher(t, g, kind, source)
-			mask, other := make([]uint32, m.MaskWords()), make([]uint32, m.MaskWords())
-			ids, complete := generate(t, r, m, eos, 60)
-			if complete && !m.IsStopped() {
-				require.NoError(t, m.Consume(eos))
-				ids = append(ids, eos)
-			}
-			for range 6 {
-				n := r.IntN(len(ids) + 1)
-				keep := len(ids) - n
-				require.NoError(t, m.Rollback(n))
-				fresh := matcher(t, g, kind, source)
-				for _, id := range ids[:keep] {
-					require.NoError(t, fresh.Consume(id))
-				}
-				require.NoError(t, m.Mask(mask))
-				require.NoError(t, fresh.Mask(other))
-				require.Equal(t, other, mask, "%s: %s back by %d of %d", f.name, source, n, len(ids))
-				for _, id := range ids[keep:] {
-					require.NoError(t, m.Consume(id))
-				}
-			}
-			require.Error(t, m.Rollback(len(ids)+1))
-			require.Error(t, m.Rollback(-1))
-		}
-	}
-}
-
 func TestForcedTokensAreWhatTheTokenizerWouldSay(t *testing.T) {
 	for _, f := range fixtures[:2] {
 		tok := load(t, f.json(t))
@@ -243,24 +209,6 @@ func TestWhatTheVocabularyCannotSpellIsAnError(t *testing.T) {
 	require.True(t, ok)
 	require.NoError(t, m.Consume(a))
 	require.Error(t, m.Mask(make([]uint32, m.MaskWords())))
-	// Going back mends it.
-	require.NoError(t, m.Rollback(1))
-	require.NoError(t, m.Mask(make([]uint32, m.MaskWords())))
-}
-
-func TestClonesGoTheirOwnWay(t *testing.T) {
-	tok := load(t, byteLevelJSON(t))
-	g, _ := grammarTokenizer(t, tok)
-	m := matcher(t, g, "regex", "a(b|c)d")
-	require.NoError(t, m.Consume('a'))
-	c, err := m.Clone()
-	require.NoError(t, err)
-	defer c.Close()
-	require.NoError(t, m.Consume('b'))
-	require.NoError(t, c.Consume('c'))
-	require.NoError(t, c.Rollback(2))
-	require.Error(t, c.Consume('d'))
-	require.NoError(t, m.Consume('d'))
 }
 
 func TestGrammarsThatCannotBeEnforcedAreRefusedByName(t *testing.T) {
@@ -327,10 +275,7 @@ func TestMatcherAfterClose(t *testing.T) {
 	grammar.Close()
 	require.ErrorIs(t, m.Consume(1), ErrClosed)
 	require.ErrorIs(t, m.Mask(nil), ErrClosed)
-	require.ErrorIs(t, m.Rollback(0), ErrClosed)
 	require.True(t, m.IsStopped())
-	_, err = m.Clone()
-	require.ErrorIs(t, err, ErrClosed)
 	_, err = m.ForcedTokens()
 	require.ErrorIs(t, err, ErrClosed)
 	_, err = grammar.NewMatcher()
@@ -340,10 +285,10 @@ func TestMatcherAfterClose(t *testing.T) {
 func TestMasksDoNotAllocate(t *testing.T) {
 	tok := load(t, byteLevelJSON(t))
 	g, _ := grammarTokenizer(t, tok)
-	m := matcher(t, g, "json_schema", schemas[0])
+	m := matcher(t, g, "regex", "a*")
 	mask := make([]uint32, m.MaskWords())
 	require.Zero(t, testing.AllocsPerRun(100, func() {
-		if m.Mask(mask) != nil || m.Consume('{') != nil || m.Rollback(1) != nil {
+		if m.Mask(mask) != nil || m.Consume('a') != nil {
 			panic("mask")
 		}
 	}))

@@ -15,8 +15,6 @@ package native
 #cgo nocallback hd_matcher_consume
 #cgo noescape hd_matcher_forced
 #cgo nocallback hd_matcher_forced
-#cgo noescape hd_matcher_rollback
-#cgo nocallback hd_matcher_rollback
 #cgo noescape hd_matcher_accepting
 #cgo nocallback hd_matcher_accepting
 #cgo nocallback hd_matcher_stopped

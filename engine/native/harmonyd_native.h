@@ -95,13 +95,11 @@ int32_t hd_grammar_new(const hd_vocabulary *, hd_view kind, hd_view source, hd_g
 void hd_grammar_free(hd_grammar *);
 
 int32_t hd_matcher_new(const hd_grammar *, hd_matcher **out, hd_bytes *message);
-int32_t hd_matcher_clone(const hd_matcher *, hd_matcher **out, hd_bytes *message);
 void hd_matcher_free(hd_matcher *);
 /* words is a bit set of (size + 31) / 32 words. */
 int32_t hd_matcher_mask(hd_matcher *, uint32_t *words, size_t count, hd_bytes *message);
 int32_t hd_matcher_consume(hd_matcher *, uint32_t token, hd_bytes *message);
 int32_t hd_matcher_forced(hd_matcher *, hd_ids *out, hd_bytes *message);
-int32_t hd_matcher_rollback(hd_matcher *, size_t tokens, hd_bytes *message);
 int32_t hd_matcher_accepting(hd_matcher *, int32_t *out, hd_bytes *message);
 int32_t hd_matcher_stopped(const hd_matcher *);
 

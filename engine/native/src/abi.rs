@@ -335,15 +335,6 @@ pub unsafe extern "C" fn hd_matcher_new(
 }
 
 #[no_mangle]
-pub unsafe extern "C" fn hd_matcher_clone(
-    matcher: *const Matcher,
-    out: *mut *mut Matcher,
-    message: *mut Bytes,
-) -> i32 {
-    call(out, message, || Ok(boxed((*matcher).duplicate())))
-}
-
-#[no_mangle]
 pub unsafe extern "C" fn hd_matcher_free(matcher: *mut Matcher) {
     release(matcher)
 }
@@ -381,15 +372,6 @@ pub unsafe extern "C" fn hd_matcher_forced(
     message: *mut Bytes,
 ) -> i32 {
     call(out, message, || Ok(Ids::from((*matcher).forced()?)))
-}
-
-#[no_mangle]
-pub unsafe extern "C" fn hd_matcher_rollback(
-    matcher: *mut Matcher,
-    tokens: usize,
-    message: *mut Bytes,
-) -> i32 {
-    call(&mut (), message, || (*matcher).rollback(tokens))
 }
 
 #[no_mangle]

@@ -17,8 +17,9 @@ const MAX_SOURCE: usize = 4 << 20;
 const MAX_VOCAB: usize = 1 << 22;
 /// The longest token that the trie can hold; longer ones are never allowed.
 const MAX_TOKEN: usize = 1000;
-/// How many lexers of walks that ended a grammar keeps, and how many bytes all of those have
-/// that the grammars of a vocabulary keep.
+/// How many lexers of walks that ended a grammar keeps, and how many bytes, as the library
+/// counts them, all of those have that the grammars of a vocabulary keep. Where a grammar has
+/// thousands of lexemes it is up to three times as many.
 const MAX_IDLE: usize = 2;
 const MAX_IDLE_BYTES: usize = 64 << 20;
 /// How deep brackets may nest in a grammar that is not JSON.
@@ -42,7 +43,6 @@ pub struct Grammar {
     /// How many bytes the lexers of all idle walks of the vocabulary have.
     idle_bytes: Arc<AtomicUsize>,
     size: usize,
-    eos: Vec<u32>,
 }
 
 /// A walk that has not begun, and the size of its lexer.
@@ -54,10 +54,9 @@ struct Idle {
 /// One walk through a grammar.
 pub struct Matcher {
     inner: Inner,
-    /// The walk before it began, which shares its lexer; a duplicate has none.
+    /// The walk before it began, which shares its lexer, until the end.
     start: Option<TokenParser>,
     grammar: Arc<Grammar>,
-    consumed: Vec<u32>,
 }
 
 struct Env {
@@ -184,7 +183,6 @@ impl Vocabulary {
             idle: Mutex::default(),
             idle_bytes: self.idle_bytes.clone(),
             size: self.size,
-            eos: self.factory.tok_env().tok_trie().eos_tokens().to_vec(),
         })
     }
 }
@@ -258,21 +256,24 @@ impl Grammar {
     pub fn matcher(self: &Arc<Self>) -> Matcher {
         let start = self.begin();
         Matcher {
-            inner: walk(&start),
+            inner: Inner::new(Ok(start.clone())),
             start: Some(start),
             grammar: self.clone(),
-            consumed: Vec::new(),
         }
     }
 
     /// A walk that has not begun, with a lexer that no other has. The first mask of a new
-    /// lexer takes the longest, so it is made before anybody waits for it.
+    /// lexer takes the longest, so it is made before anybody waits for it. With a kept one it
+    /// takes little, and gives it the fuel that a new one has.
     fn begin(&self) -> TokenParser {
-        if let Some(idle) = self.idle().pop() {
-            self.idle_bytes.fetch_sub(idle.bytes, Relaxed);
-            return idle.start;
-        }
-        let mut start = self.start.deep_clone();
+        let mut start = match self.idle().pop() {
+            Some(idle) => {
+                self.idle_bytes.fetch_sub(idle.bytes, Relaxed);
+                idle.start
+            }
+            None => self.start.deep_clone(),
+        };
+        start.invalidate_bias_cache();
         match caught(|| Ok(start.compute_mask()?)) {
             Ok(_) => start,
             Err(_) => self.start.deep_clone(), // whoever asks is told
@@ -281,9 +282,10 @@ impl Grammar {
 
     /// Keeps a walk that has not begun for a later text, where there is room for its lexer.
     fn keep(&self, start: TokenParser) {
-        let bytes = start.parser.lexer_stats().num_bytes;
+        let stats = start.parser.lexer_stats();
+        let (states, bytes) = (stats.num_states, stats.num_bytes);
         let mut idle = self.idle();
-        if idle.len() == MAX_IDLE {
+        if idle.len() == MAX_IDLE || states > mask::KEPT_STATES {
             return;
         }
         if self.idle_bytes.fetch_add(bytes, Relaxed) + bytes > MAX_IDLE_BYTES {
@@ -303,11 +305,6 @@ impl Drop for Grammar {
         let bytes = self.idle().iter().map(|idle| idle.bytes).sum();
         self.idle_bytes.fetch_sub(bytes, Relaxed);
     }
-}
-
-/// Begins a walk with the lexer of start.
-fn walk(start: &TokenParser) -> Inner {
-    Inner::new(Ok(start.clone()))
 }
 
 impl Drop for Matcher {
@@ -333,10 +330,6 @@ impl Matcher {
             Some(message) => Err(refuse!("grammar: {}", brief(&message))),
             None => Ok(()),
         }
-    }
-
-    fn is_eos(&self, token: u32) -> bool {
-        self.grammar.eos.contains(&token)
     }
 
     /// Writes one bit for each token that may come next; token i is bit i%32 of
@@ -381,10 +374,7 @@ impl Matcher {
             ));
         }
         match self.inner.try_consume_tokens(&[token]) {
-            Ok(1) => {
-                self.consumed.push(token);
-                Ok(())
-            }
+            Ok(1) => Ok(()),
             Ok(_) => Err(refuse!("token {token}: not allowed by the grammar")),
             Err(e) => Err(refuse!("token {token}: {}", brief(&e.to_string()))),
         }
@@ -401,30 +391,6 @@ impl Matcher {
         Ok(tokens)
     }
 
-    /// Goes back by n tokens. Also mends a matcher that is in error.
-    pub fn rollback(&mut self, n: usize) -> Result<(), Failure> {
-        if n > self.consumed.len() {
-            return Err(refuse!("rollback by {n} of {} tokens", self.consumed.len()));
-        }
-        let keep = self.consumed.len() - n;
-        // The library forgets some end tokens, so that its count is off by one.
-        let ended = self.consumed.last().is_some_and(|&t| self.is_eos(t));
-        if keep > 0 && !ended && self.inner.get_error().is_none() && self.inner.rollback(n).is_ok()
-        {
-            self.consumed.truncate(keep);
-            return Ok(());
-        }
-        if self.failed() {
-            self.start = None;
-        }
-        let start = self.start.get_or_insert_with(|| self.grammar.begin());
-        let mut fresh = walk(start);
-        fresh.consume_tokens(&self.consumed[..keep])?;
-        self.inner = fresh;
-        self.consumed.truncate(keep);
-        Ok(())
-    }
-
     /// Reports whether the text may end here.
     pub fn accepting(&mut self) -> Result<bool, Failure> {
         self.check()?;
@@ -434,15 +400,6 @@ impl Matcher {
     /// Reports whether nothing may follow but an end token, or the end came.
     pub fn stopped(&self) -> bool {
         self.inner.is_stopped()
-    }
-
-    pub fn duplicate(&self) -> Matcher {
-        Matcher {
-            inner: self.inner.deep_clone(),
-            start: None,
-            grammar: self.grammar.clone(),
-            consumed: self.consumed.clone(),
-        }
     }
 }
 

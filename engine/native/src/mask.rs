@@ -16,6 +16,8 @@ use llguidance::toktrie::{Recognizer, SimpleVob, TokEnv, TokTrie};
 /// together.
 const LENGTHS: [usize; 3] = [8, 16, LONGEST];
 const LONGEST: usize = 32;
+/// How many states a lexer may have that begins another text.
+pub const KEPT_STATES: usize = 20_000;
 /// How much the lexer may spend on comparing expressions.
 const FUEL: u64 = 1000;
 /// How many nodes are walked through in the time that a step of all characters takes.
@@ -49,11 +51,12 @@ pub fn symbols() -> Vec<String> {
 }
 
 /// What one mask may take of a lexer and a parser: the judgment of words comes on top of what
-/// the library counts on for a walk.
+/// the library counts on for a walk, and a text's own states on top of those kept.
 pub fn limits(walk: &ParserLimits) -> ParserLimits {
     ParserLimits {
         step_lexer_fuel: 3 * walk.step_lexer_fuel,
         step_max_items: 2 * walk.step_max_items,
+        max_lexer_states: walk.max_lexer_states + KEPT_STATES,
         ..walk.clone()
     }
 }

@@ -38,8 +38,6 @@ fn a_mask_has_no_bits_beyond_the_logits() {
     matcher.consume(256).unwrap();
     matcher.mask(&mut words).unwrap();
     assert_eq!(bits(&words), 1);
-    matcher.rollback(1).unwrap();
-    matcher.consume(65).unwrap();
 }
 
 /// The masks of a text that goes on with whatever token r says, and what it takes.
@@ -57,9 +55,6 @@ fn text(matcher: &mut Matcher, r: &mut usize) -> Vec<Vec<u32>> {
             break;
         }
         matcher.consume(token).unwrap();
-        if *r % 8 == 0 {
-            matcher.rollback(1 + *r % matcher.consumed.len()).unwrap();
-        }
     }
     masks
 }
@@ -105,21 +100,6 @@ fn lexers_are_kept_for_later_texts_unless_they_failed() {
     drop(failed);
     assert_eq!(grammar.idle().len(), MAX_IDLE - 1);
 
-    // One that goes back behind its failure has a new lexer, which is kept.
-    let mut mended = grammar.matcher();
-    mended.consume(u32::from(b'a')).unwrap();
-    assert!(mended.inner.consume_token(9999).is_err());
-    mended.rollback(0).unwrap();
-    mended.consume(u32::from(b'b')).unwrap();
-    assert_eq!(grammar.idle().len(), 0);
-    drop(mended);
-    assert_eq!(grammar.idle().len(), 1);
-
-    let twin = grammar.matcher().duplicate();
-    assert_eq!(grammar.idle().len(), 1);
-    drop(twin);
-    assert_eq!(grammar.idle().len(), 1);
-
     words.idle_bytes.fetch_add(MAX_IDLE_BYTES, Relaxed);
     let two = [(); 2].map(|()| grammar.matcher());
     drop(two);
@@ -128,4 +108,22 @@ fn lexers_are_kept_for_later_texts_unless_they_failed() {
     drop(grammar.matcher());
     drop(grammar);
     assert_eq!(bytes(), 0);
+}
+
+#[test]
+fn a_lexer_of_too_many_states_begins_no_other_text() {
+    let grammar = Arc::new(vocabulary().compile("regex", "[ab]*a[ab]{30}c").unwrap());
+    let mut matcher = grammar.matcher();
+    let mut r = 1;
+    for _ in 0..mask::KEPT_STATES {
+        r = r * 48271 % 0x7fff_ffff_u64;
+        matcher.mask(&mut [0; 300usize.div_ceil(32)]).unwrap();
+        matcher
+            .consume(u32::from(b"ab"[r as usize >> 8 & 1]))
+            .unwrap();
+    }
+    drop(matcher);
+    assert_eq!(grammar.idle().len(), 0);
+    drop(grammar.matcher());
+    assert_eq!(grammar.idle().len(), 1);
 }
