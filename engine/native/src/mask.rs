@@ -29,11 +29,13 @@ const NEVER: u8 = u8::MAX;
 
 /// The ASCII characters of the kinds of words, those of a kind without those before it.
 /// Other characters belong to each. A token's kind is the first that has all its characters,
-/// together with those before it. The last has those of marks that are text.
-const KINDS: [fn(u8) -> bool; 3] = [
+/// together with those before it. The last ones have what marks that are text are made of.
+const KINDS: [fn(u8) -> bool; 5] = [
     |b| b.is_ascii_alphanumeric() || b == b' ',
     |b| b"!#$%&'*+,-.:;?@^~".contains(&b),
-    |b| b"()/=>[]_`{|}".contains(&b),
+    |b| b"()[]`{|}".contains(&b),
+    |b| b == b'_',
+    |b| b"/=>".contains(&b),
 ];
 
 /// A character of each kind.

@@ -207,36 +207,40 @@ fn words_are_judged_by_their_length() {
         let text = r#"text[suffix="\n</mark>"]: /(?s:.*)/"#;
         TopLevelGrammar::from_lark(format!("start: text {after}\n{text}\n"))
     };
-    let all = (LONGEST, true);
+    let (all, no) = ((LONGEST, true), (0, false));
     for (grammar, begin, want) in [
-        (regex("(?s:.*)"), "ab", [all; 3]),
-        (regex("[^0-9]*"), "ab", [(0, false); 3]),
-        (regex("[a-zA-Z0-9 ]{6}-"), "ab", [(0, false); 3]),
+        (regex("(?s:.*)"), "ab", [all; KINDS.len()]),
+        (regex("[^0-9]*"), "ab", [no; KINDS.len()]),
+        (regex("[a-zA-Z0-9 ]{6}-"), "ab", [no; KINDS.len()]),
         (
             regex("[a-zA-Z0-9 \u{80}-\u{10ffff}]{6}-"),
             "ab",
-            [(4, true), (0, false), (0, false)],
+            [(4, true), no, no, no, no],
         ),
-        (string(9), "\"ab", [(7, true); 3]),
-        (string(9), "\"abcdefghi", [(0, true); 3]),
-        (string(20), "\"ab", [(16, false); 3]),
-        (string(9000), "\"ab", [all; 3]),
-        (mark(""), "ab", [all; 3]),
+        (string(9), "\"ab", [(7, true); KINDS.len()]),
+        (string(9), "\"abcdefghi", [(0, true); KINDS.len()]),
+        (string(20), "\"ab", [(16, false); KINDS.len()]),
+        (string(9000), "\"ab", [all; KINDS.len()]),
+        (mark(""), "ab", [all; KINDS.len()]),
         // Behind the lexeme, the parser goes on.
         (
             lark("start: A <[0]>\nA: /(?s:.{1,6})/\n"),
             "ab",
-            [(4, true); 3],
+            [(4, true); KINDS.len()],
         ),
-        (lark("start: A+\nA: /(?s:.{3})/\n"), "ab", [all; 3]),
+        (
+            lark("start: A+\nA: /(?s:.{3})/\n"),
+            "ab",
+            [all; KINDS.len()],
+        ),
         (
             lark("start: A B\nA: /(?s:.{3})/\nB: /[a-z]+/\n"),
             "ab",
-            [(1, false); 3],
+            [(1, false); KINDS.len()],
         ),
-        // The mark's end is punctuation.
-        (mark(""), "ab\n</ma", [all, all, (2, false)]),
-        (mark("\"a\""), "ab\n</mark>", [(0, false); 3]),
+        // The mark ends with a character of the last kind.
+        (mark(""), "ab\n</ma", [all, all, all, all, (2, false)]),
+        (mark("\"a\""), "ab\n</mark>", [no; KINDS.len()]),
     ] {
         let mut parser = factory.create_parser(grammar).unwrap();
         parser.start_without_prompt();
