@@ -104,6 +104,7 @@ func masks(b *testing.B, g *native.Grammar, r *rand.Rand) (took enginetest.MaskT
 	require.NoError(b, err)
 	defer m.Close()
 	mask := make([]uint32, m.MaskWords())
+	all := make([]int32, 0, llama3Vocab)
 	for range 200 {
 		if m.IsStopped() {
 			break
@@ -114,7 +115,7 @@ func masks(b *testing.B, g *native.Grammar, r *rand.Rand) (took enginetest.MaskT
 			begin := time.Now()
 			require.NoError(b, m.Mask(mask))
 			took = append(took, time.Since(begin))
-			all := enginetest.MaskTokens(mask)
+			all = enginetest.AppendMaskTokens(all[:0], mask)
 			forced = []int32{all[r.IntN(len(all))]}
 		}
 		for _, id := range forced {

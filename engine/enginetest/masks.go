@@ -32,8 +32,12 @@ func (t MaskTimes) Report(b *testing.B) {
 	}
 }
 
-// MaskTokens returns the tokens that a mask allows: token i is bit i%32 of word i/32.
-func MaskTokens(mask []uint32) (ids []int32) {
+// MaskTokens returns the tokens that a mask allows: token i is bit i%32 of mask[i/32].
+func MaskTokens(mask []uint32) []int32 { return AppendMaskTokens(nil, mask) }
+
+// AppendMaskTokens appends them to ids. What is measured does not share the machine with a
+// collector of their garbage, half a megabyte a mask, where ids is used again.
+func AppendMaskTokens(ids []int32, mask []uint32) []int32 {
 	for i, word := range mask {
 		for ; word != 0; word &= word - 1 {
 			ids = append(ids, int32(32*i+bits.TrailingZeros32(word)))
