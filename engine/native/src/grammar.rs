@@ -309,22 +309,18 @@ impl Drop for Grammar {
 
 impl Drop for Matcher {
     fn drop(&mut self) {
-        if !self.failed() {
-            if let Some(start) = self.start.take() {
-                self.grammar.keep(start);
-            }
+        let Some(start) = self.start.take() else {
+            return;
+        };
+        // A lexer that failed serves nobody any more. A panic within the library leaves it
+        // locked, so that the walk has to be asked first.
+        if self.inner.get_error().is_none() && start.parser.get_error().is_none() {
+            self.grammar.keep(start);
         }
     }
 }
 
 impl Matcher {
-    /// Reports whether its lexer may have failed, and serves nobody any more. A panic within
-    /// the library leaves the lexer locked, so that the walk has to be asked first.
-    fn failed(&self) -> bool {
-        let lexer = |start: &TokenParser| start.parser.get_error().is_some();
-        self.inner.get_error().is_some() || self.start.as_ref().is_some_and(lexer)
-    }
-
     fn check(&self) -> Result<(), Failure> {
         match self.inner.get_error() {
             Some(message) => Err(refuse!("grammar: {}", brief(&message))),

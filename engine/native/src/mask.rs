@@ -447,4 +447,4 @@ fn add<T: PartialEq>(all: &mut Vec<T>, one: T) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

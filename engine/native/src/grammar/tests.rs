@@ -1,4 +1,5 @@
 use super::*;
+use crate::mask::tests::Random;
 use crate::table::byte_chars;
 
 /// A byte-level vocabulary of the single bytes, whose normalizer writes
@@ -40,16 +41,15 @@ fn a_mask_has_no_bits_beyond_the_logits() {
     assert_eq!(bits(&words), 1);
 }
 
-/// The masks of a text that goes on with whatever token r says, and what it takes.
-fn text(matcher: &mut Matcher, r: &mut usize) -> Vec<Vec<u32>> {
+/// The masks of a text that goes on with any token that may come.
+fn text(mut matcher: Matcher, mut r: Random) -> Vec<Vec<u32>> {
     let mut masks = Vec::new();
     for _ in 0..60 {
         let mut words = vec![0; 300usize.div_ceil(32)];
         matcher.mask(&mut words).unwrap();
         let may = |t: &usize| words[t / 32] >> (t % 32) & 1 == 1;
         let tokens: Vec<usize> = (0..300).filter(may).collect();
-        *r = (*r * 75 + 74) % 65537;
-        let token = tokens[*r % tokens.len()] as u32;
+        let token = tokens[r.below(tokens.len())] as u32;
         masks.push(words);
         if token == 256 {
             break;
@@ -71,8 +71,8 @@ fn a_text_with_the_lexer_of_another_has_the_same_masks() {
         let kept = Arc::new(words.compile(kind, source).unwrap());
         for seed in 1..40 {
             let new = Arc::new(words.compile(kind, source).unwrap());
-            let masks = text(&mut new.matcher(), &mut seed.clone());
-            assert_eq!(text(&mut kept.matcher(), &mut seed.clone()), masks);
+            let masks = text(new.matcher(), Random(seed));
+            assert_eq!(text(kept.matcher(), Random(seed)), masks);
         }
         let [idle] = &kept.idle()[..] else {
             panic!("{} lexers", kept.idle().len())
@@ -114,13 +114,10 @@ fn lexers_are_kept_for_later_texts_unless_they_failed() {
 fn a_lexer_of_too_many_states_begins_no_other_text() {
     let grammar = Arc::new(vocabulary().compile("regex", "[ab]*a[ab]{30}c").unwrap());
     let mut matcher = grammar.matcher();
-    let mut r = 1;
+    let mut r = Random(1);
     for _ in 0..mask::KEPT_STATES {
-        r = r * 48271 % 0x7fff_ffff_u64;
         matcher.mask(&mut [0; 300usize.div_ceil(32)]).unwrap();
-        matcher
-            .consume(u32::from(b"ab"[r as usize >> 8 & 1]))
-            .unwrap();
+        matcher.consume(u32::from(b"ab"[r.below(2)])).unwrap();
     }
     drop(matcher);
     assert_eq!(grammar.idle().len(), 0);
