@@ -36,11 +36,12 @@ func (f *fenced) begins(text []byte, at *tag, final bool) verdict {
 		return bareObject(f.tools, text, final)
 	}
 	// A longer line is no label, whether its end is there or not.
-	first := text[:min(len(text), len(fence)+maxHeldSpace)]
+	const most = len(fence) + maxHeldSpace
+	first := text[:min(len(text), most)]
 	line := bytes.IndexByte(first, '\n')
 	if line < 0 {
 		label := strings.TrimSpace(string(first[len(fence):]))
-		if len(first) < len(fence)+maxHeldSpace &&
+		if len(first) < most &&
 			slices.ContainsFunc(fenceLabels, func(s string) bool { return strings.HasPrefix(s, label) }) {
 			return undecided
 		}
