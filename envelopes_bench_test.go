@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -76,9 +75,13 @@ func BenchmarkMasksOfCalls(b *testing.B) {
 						a.Tools = callables
 						lark, _, err := f.Constrain(tok, a)
 						require.NoError(b, err)
-						all := turns(b, words, lark, r)
-						first = append(first, all[0]...)
-						took = append(took, slices.Concat(all...)...)
+						g, err := words.Compile("lark", lark)
+						require.NoError(b, err)
+						begin := func() (enginetest.Matcher, error) { return g.NewMatcher() }
+						texts := enginetest.MeasureMasks(b, begin, 300, wideEOS, func(may []int32) int32 { return lean(r, may) })
+						first = append(first, texts[0]...)
+						took = append(took, slices.Concat(texts...)...)
+						g.Close()
 					}
 				}
 				took.Report(b)
@@ -88,54 +91,16 @@ func BenchmarkMasksOfCalls(b *testing.B) {
 	b.Run("first_texts", func(b *testing.B) { first.Report(b) })
 }
 
-// turns writes some texts of a grammar and returns what the masks of each took.
-func turns(b *testing.B, words *native.GrammarTokenizer, lark string, r *rand.Rand) (all []enginetest.MaskTimes) {
-	g, err := words.Compile("lark", lark)
-	require.NoError(b, err)
-	defer g.Close()
-	for range enginetest.TextsOfAGrammar {
-		all = append(all, callMasks(b, g, r))
-	}
-	return all
-}
-
-// callMasks writes random text that a grammar allows and returns what each mask took. It
-// leans to tokens that a model would begin marks and ends with.
-func callMasks(b *testing.B, g *native.Grammar, r *rand.Rand) (took enginetest.MaskTimes) {
-	m, err := g.NewMatcher()
-	require.NoError(b, err)
-	defer m.Close()
-	mask := make([]uint32, m.MaskWords())
-	all := make([]int32, 0, wideVocab)
-	for range 300 {
-		if m.IsStopped() {
-			break
-		}
-		next, err := m.ForcedTokens()
-		require.NoError(b, err)
-		if len(next) == 0 {
-			begin := time.Now()
-			require.NoError(b, m.Mask(mask))
-			took = append(took, time.Since(begin))
-			all = enginetest.AppendMaskTokens(all[:0], mask)
-			var leaning []int32
-			for _, id := range all {
-				if id < 256 && strings.ContainsAny(string(rune(id+33)), "\"}])<`") || id >= 128_000 {
-					leaning = append(leaning, id)
-				}
-			}
-			may := all
-			if len(leaning) > 0 && r.IntN(3) == 0 {
-				may = leaning
-			}
-			next = []int32{may[r.IntN(len(may))]}
-		}
-		for _, id := range next {
-			if id == wideEOS {
-				return took
-			}
-			require.NoError(b, m.Consume(id))
+// lean chooses a token, one time in three one that a model would begin marks and ends with.
+func lean(r *rand.Rand, may []int32) int32 {
+	var leaning []int32
+	for _, id := range may {
+		if id < 256 && strings.ContainsAny(string(rune(id+33)), "\"}])<`") || id >= 128_000 {
+			leaning = append(leaning, id)
 		}
 	}
-	return took
+	if len(leaning) > 0 && r.IntN(3) == 0 {
+		may = leaning
+	}
+	return may[r.IntN(len(may))]
 }

@@ -82,13 +82,10 @@ func BenchmarkMasks(b *testing.B) {
 				for _, c := range constraints {
 					g, err := words.Compile(string(c.Kind), c.Source)
 					require.NoError(b, err)
-					for text := range enginetest.TextsOfAGrammar {
-						masks := masks(b, g, r)
-						took = append(took, masks...)
-						if text == 0 {
-							first = append(first, masks...)
-						}
-					}
+					begin := func() (enginetest.Matcher, error) { return g.NewMatcher() }
+					texts := enginetest.MeasureMasks(b, begin, 200, llama3EOS, func(may []int32) int32 { return may[r.IntN(len(may))] })
+					first = append(first, texts[0]...)
+					took = append(took, slices.Concat(texts...)...)
 					g.Close()
 				}
 			}
@@ -96,36 +93,6 @@ func BenchmarkMasks(b *testing.B) {
 		})
 	}
 	b.Run("first_texts", func(b *testing.B) { first.Report(b) })
-}
-
-// masks walks with random choices and returns what each mask took.
-func masks(b *testing.B, g *native.Grammar, r *rand.Rand) (took enginetest.MaskTimes) {
-	m, err := g.NewMatcher()
-	require.NoError(b, err)
-	defer m.Close()
-	mask := make([]uint32, m.MaskWords())
-	all := make([]int32, 0, llama3Vocab)
-	for range 200 {
-		if m.IsStopped() {
-			break
-		}
-		forced, err := m.ForcedTokens()
-		require.NoError(b, err)
-		if len(forced) == 0 {
-			begin := time.Now()
-			require.NoError(b, m.Mask(mask))
-			took = append(took, time.Since(begin))
-			all = enginetest.AppendMaskTokens(all[:0], mask)
-			forced = []int32{all[r.IntN(len(all))]}
-		}
-		for _, id := range forced {
-			if id == llama3EOS {
-				return took
-			}
-			require.NoError(b, m.Consume(id))
-		}
-	}
-	return took
 }
 
 // BenchmarkConstrainedSteps writes to schemas in that vocabulary, with a model whose step
